@@ -1,0 +1,33 @@
+"""What both sides are told: data, starting weights, the descent, and the record they must return."""
+
+from .descent import Descent
+from .modes import Modes
+from .replicas import Run, draw, replicas
+from .sample import Sample
+from .stability import predicted_curvature, stability_threshold, stable_rate
+from .start import STARTS, Constant, Gaussian, Kaiming, Normal, RankOne
+from .teacher import LinearTeacher
+from .trajectory import check
+from .weights import RankOneFactors, Weights
+
+__all__ = [
+    "STARTS",
+    "Constant",
+    "Descent",
+    "Gaussian",
+    "Kaiming",
+    "LinearTeacher",
+    "Modes",
+    "Normal",
+    "RankOne",
+    "RankOneFactors",
+    "Run",
+    "Sample",
+    "Weights",
+    "check",
+    "draw",
+    "predicted_curvature",
+    "replicas",
+    "stability_threshold",
+    "stable_rate",
+]

@@ -1,0 +1,196 @@
+"""The descent: how many updates of which size on which loss, and what is recorded when.
+
+Step index k is the state after k updates, k = 0 is the start, and every recorded quantity of step k belongs to that one
+state. Theory integrates in the same unit: time 1 of a flow is one update. The coordinate ``time`` of a trajectory is
+step x learning rate of the first layer; runs at different learning rates are compared at equal ``time``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .sample import RISKS
+from .validate import choice, number, real_array, whole
+
+LOSSES = ("sum", "mean", "half")
+OPTIMIZERS = ("gd", "adam")
+MEASURES = ("rank",)
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """Settings of one training run.
+
+    Parameters
+    ----------
+    steps : int
+        Number of updates.
+    lr : float, sequence of float, or None
+        Learning rate, or one a layer. None takes 0.1 x the predicted stability threshold
+        (`problem.stability.stable_rate`).
+    loss : {"sum", "mean", "half"}
+        Sum of squared residuals; the same divided by n k (torch's mean); half the sum.
+    record : int or array_like of int
+        At most that many distinct, log-spaced steps, the first and the last among them; or the steps themselves.
+    risk : {"squared", "absolute"}
+        Which risk is recorded.
+    measure : sequence of str
+        Further quantities to record: ``rank`` (numerical rank of the first layer).
+    keep_weights : sequence of int
+        Steps at which all layers are kept whole.
+    optimizer : {"gd", "adam"}
+        Update rule.
+    batch : int, optional
+        Rows per update; None is the full batch.
+    momentum, weight_decay : float
+        Heavy-ball momentum and decoupled weight decay.
+    frozen : sequence of int
+        Layers that are not trained, counted from 1.
+    schedule : optional
+        Factors on the learning rate over time.
+    seed : int
+        Seed of the mini-batches.
+
+    Raises
+    ------
+    ValueError
+        For values outside their range, or recorded steps outside the run.
+    """
+
+    steps: int = 100_000
+    lr: Any = 0.001
+    loss: str = "sum"
+    record: Any = 700
+    risk: str = "squared"
+    measure: Any = ()
+    keep_weights: Any = ()
+    optimizer: str = "gd"
+    batch: int | None = None
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    frozen: Any = ()
+    schedule: Any = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        set_ = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (the dataclass is frozen)
+        set_("steps", whole(self.steps, "steps", minimum=1))
+        if self.lr is not None:
+            rates = real_array(self.lr, "lr", ndim=(0, 1))
+            if rates.ndim and len(rates) < 2:
+                raise ValueError(f"lr must be one number or one a layer (two or more), got {len(rates)} entries")
+            if np.any(rates <= 0):
+                raise ValueError(f"lr must be positive, got {self.lr!r}; to stop a layer name it in frozen")
+            set_("lr", tuple(float(rate) for rate in rates) if rates.ndim else float(rates))
+        choice(self.loss, "loss", LOSSES)
+        choice(self.risk, "risk", RISKS)
+        choice(self.optimizer, "optimizer", OPTIMIZERS)
+        if np.ndim(self.record) == 0:
+            set_("record", whole(self.record, "record", minimum=1))
+        else:
+            set_("record", self._steps_within(self.record, "record"))
+            if len(self.record) == 0:
+                raise ValueError("record must name at least one step; give a number such as 700, or steps")
+        set_("keep_weights", tuple(int(k) for k in self._steps_within(self.keep_weights, "keep_weights")))
+        measure = (self.measure,) if isinstance(self.measure, str) else tuple(self.measure)
+        for name in measure:
+            choice(name, "measure", MEASURES)
+        set_("measure", measure)
+        if self.batch is not None:
+            set_("batch", whole(self.batch, "batch", minimum=1))
+        set_("momentum", number(self.momentum, "momentum", minimum=0.0))
+        if self.momentum >= 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum}; 0.9 is common")
+        set_("weight_decay", number(self.weight_decay, "weight_decay", minimum=0.0))
+        layers = [self.frozen] if np.ndim(self.frozen) == 0 else list(self.frozen)
+        set_("frozen", tuple(sorted({whole(layer, "frozen", minimum=1) for layer in layers})))
+        set_("seed", whole(self.seed, "seed", minimum=0))
+
+    def _steps_within(self, steps: Any, name: str) -> np.ndarray:
+        array = real_array(steps, name, ndim=1)
+        if np.any(array != np.round(array)):
+            raise ValueError(f"{name} must hold whole steps, got fractions; round them")
+        if len(array) and (array.min() < 0 or array.max() > self.steps):
+            raise ValueError(
+                f"{name} must lie between 0 and steps = {self.steps}, got {int(array.min())} to {int(array.max())}; "
+                "drop those outside or run longer"
+            )
+        unique = np.unique(array.astype(np.int64))
+        unique.flags.writeable = False
+        return unique
+
+    @cached_property
+    def recorded(self) -> np.ndarray:
+        """The recorded steps, increasing, int64; at most ``record`` of them where that is a number."""
+        if isinstance(self.record, np.ndarray):
+            return self.record
+        if self.record == 1:
+            steps = np.array([self.steps])
+        else:
+            steps = np.unique(np.concatenate([[0], np.round(np.geomspace(1, self.steps, self.record - 1))]))
+        steps = steps.astype(np.int64)
+        steps.flags.writeable = False
+        return steps
+
+    def rates(self, layers: int) -> np.ndarray:
+        """Return the learning rate of each layer, zero where frozen, shape (layers,).
+
+        Raises
+        ------
+        ValueError
+            If ``lr`` or ``frozen`` does not fit the number of layers, or ``lr`` is still None.
+        """
+        if self.lr is None:
+            raise ValueError("lr is None and was not yet resolved; see problem.stability.stable_rate")
+        if isinstance(self.lr, tuple) and len(self.lr) != layers:
+            raise ValueError(f"lr must be one number or {layers}, one a layer, got {len(self.lr)}")
+        if self.frozen and self.frozen[-1] > layers:
+            raise ValueError(f"frozen names layer {self.frozen[-1]}, but the network has {layers}")
+        rates = np.full(layers, self.lr) if isinstance(self.lr, float) else np.array(self.lr)
+        rates[[layer - 1 for layer in self.frozen]] = 0.0
+        return rates
+
+    def gain(self, samples: int, outputs: int) -> float:
+        """Return g, the factor of the residual in the gradient: 2 (sum), 2/(n k) (mean) or 1 (half)."""
+        return {"sum": 2.0, "mean": 2.0 / (samples * outputs), "half": 1.0}[self.loss]
+
+    def scaled(self, factor: int) -> Descent:
+        """Return the same run at ``lr / factor`` with ``factor`` times the steps and the same times recorded."""
+        factor = whole(factor, "factor", minimum=1)
+        if self.lr is None:
+            raise ValueError("a run with lr=None cannot be scaled; give its learning rate")
+        lr = tuple(rate / factor for rate in self.lr) if isinstance(self.lr, tuple) else self.lr / factor
+        kept = tuple(factor * step for step in self.keep_weights)
+        return replace(self, steps=factor * self.steps, lr=lr, record=factor * self.recorded, keep_weights=kept)
+
+    def refuse_beyond(self, side: str, able: Collection[str] = ()) -> None:
+        """Raise ValueError if a field that changes the dynamics is set and ``side`` is not able to honour it.
+
+        Parameters
+        ----------
+        side : str
+            What to call the side in the message.
+        able : collection of str
+            Names among optimizer, batch, momentum, weight_decay, frozen, schedule and measure.
+        """
+        for field in fields(self):
+            guarded = ("optimizer", "batch", "momentum", "weight_decay", "frozen", "schedule", "measure")
+            if field.name not in guarded or field.name in able:
+                continue
+            value = getattr(self, field.name)
+            if value != field.default:
+                raise ValueError(
+                    f"{side} cannot do {field.name}={value!r}; leave it at {field.default!r} or leave this side out"
+                )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields as plain numbers and text, for the record."""
+        return {
+            field.name: value.tolist() if isinstance(value := getattr(self, field.name), np.ndarray) else value
+            for field in fields(self)
+        }
