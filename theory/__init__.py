@@ -1,0 +1,6 @@
+"""Predictions: exact recursions, flows and their vector fields. No torch in here."""
+
+from .flow import gradient_flow, modified_flow
+from .recursion import gradient_descent
+
+__all__ = ["gradient_descent", "gradient_flow", "modified_flow"]
