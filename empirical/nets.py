@@ -1,0 +1,171 @@
+"""Linear networks in torch: a plain module for autograd, and a batch of weights stepped by analytic gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..problem import Run, Sample, Weights
+
+WELL_CONDITIONED = 1e4
+
+
+def linear_net(weights: Weights, device: torch.device, dtype: torch.dtype) -> torch.nn.Sequential:
+    """Return a bias-free `torch.nn.Sequential` of linear layers with these weights."""
+    layers = []
+    for weight in weights.layers:
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=device, dtype=dtype)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor(weight))
+        layers.append(layer)
+    return torch.nn.Sequential(*layers)
+
+
+def stack_weights(weights: Sequence[Weights], device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Return each layer of all replicas as one tensor (B, out, in)."""
+    depth = len(weights[0].layers)
+    return [
+        torch.tensor(np.stack([w.layers[i] for w in weights]), device=device, dtype=dtype) for i in range(depth)
+    ]
+
+
+def stack_data(samples: Sequence[Sample], device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return X (B, n, d) and y' (B, k, n); a sample shared by all replicas is not copied."""
+    shared = all(sample is samples[0] for sample in samples)
+    rows = [sample.rows() for sample in (samples[:1] if shared else samples)]
+    X = torch.tensor(np.stack([X for X, _ in rows]), device=device, dtype=dtype)
+    targets = np.stack([y.reshape(len(y), -1).T for _, y in rows])
+    y = torch.tensor(np.ascontiguousarray(targets), device=device, dtype=dtype)
+    return X.expand(len(samples), -1, -1), y.expand(len(samples), -1, -1)
+
+
+def gram_is_safe(samples: Sequence[Sample]) -> bool:
+    """Whether X'X may stand in for X: more rows than twice the features, and a condition number that cannot hurt.
+
+    Stepping with X'X squares the condition number of X; below 1e4 for X'X its error stays near 1e-12.
+    """
+    for sample in samples:
+        S = sample.modes.S
+        if sample.samples <= 2 * sample.dim or S.min() * WELL_CONDITIONED < S.max():
+            return False
+    return True
+
+
+def stepper(
+    run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tensor
+) -> Callable[[int], None]:
+    """Return a function that makes a number of gradient descent updates of all replicas, in place.
+
+    Parameters
+    ----------
+    run : Run
+        For learning rates and loss.
+    layers : list of torch.Tensor, shape (B, out, in)
+        Overwritten by each call.
+    X, y : torch.Tensor, shapes (B, n, d) and (B, k, n)
+        Training data.
+
+    Returns
+    -------
+    callable
+        ``advance(count)``; nothing is read back from the device.
+    """
+    batch = len(layers[0])
+    single = batch == 1
+    rates = run.rates * run.gain
+    trained = [i for i in range(len(layers)) if rates[:, i].any()]
+    views = [layer[0] for layer in layers] if single else layers
+    transposed = [view.transpose(-1, -2) for view in views]
+    gradient = _weight_gradient(run.samples, X, y, single)
+    if single or np.all(rates == rates[0]):
+        factors: list[float] | None = [-float(rate) for rate in rates[0]]
+        scales: list[torch.Tensor] = []
+    else:
+        factors = None
+        scales = [
+            torch.tensor(-rates[:, i], device=X.device, dtype=X.dtype).reshape(-1, 1, 1) for i in range(len(layers))
+        ]
+    multiply = torch.mm if single else torch.bmm
+    add_product = torch.Tensor.addmm_ if single else torch.Tensor.baddbmm_
+
+    def two_layers(count: int) -> None:
+        W1, W2 = views
+        W1t, W2t = transposed
+        product, pull = torch.empty_like(W2 @ W1), torch.empty_like(W2)
+        first, second = 0 in trained, 1 in trained
+        for _ in range(count):
+            multiply(W2, W1, out=product)
+            slope = gradient(product)
+            if second:
+                multiply(slope, W1t, out=pull)
+            if factors is None:
+                if first:
+                    add_product(W1, W2t, slope * scales[0])
+                if second:
+                    W2.addcmul_(pull, scales[1])
+            else:
+                if first:
+                    add_product(W1, W2t, slope, alpha=factors[0])
+                if second:
+                    W2.add_(pull, alpha=factors[1])
+
+    def any_layers(count: int) -> None:
+        for _ in range(count):
+            under = [views[0]]
+            for view in views[1:]:
+                under.append(multiply(view, under[-1]))
+            back = gradient(under[-1])
+            slopes = []
+            for i in range(len(views) - 1, 0, -1):
+                slopes.append((i, multiply(back, under[i - 1].transpose(-1, -2))))
+                back = multiply(transposed[i], back)
+            slopes.append((0, back))
+            for i, slope in slopes:
+                if i not in trained:
+                    continue
+                if factors is None:
+                    views[i].addcmul_(slope, scales[i])
+                else:
+                    views[i].add_(slope, alpha=factors[i])
+
+    return two_layers if len(layers) == 2 else any_layers
+
+
+def _weight_gradient(
+    samples: Sequence[Sample], X: torch.Tensor, y: torch.Tensor, single: bool
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The gradient of half the summed squares with respect to the end-to-end weight (.., k, d): ``(w X' - y') X``."""
+    X, y = (X[0], y[0]) if single else (X, y)
+    Xt = X.transpose(-1, -2)
+    affine = torch.addmm if single else torch.baddbmm
+    multiply = torch.mm if single else torch.bmm
+    if gram_is_safe(samples):
+        gram, cross = Xt @ X, y @ X
+        return lambda w: affine(cross, w, gram, beta=-1)
+    return lambda w: multiply(affine(y, w, Xt, beta=-1), X)
+
+
+def autograd_step(
+    net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor, rates: Sequence[float], factor: float
+) -> None:
+    """Make one update the plain way: forward, backward, subtract.
+
+    Parameters
+    ----------
+    net : torch.nn.Sequential
+        Its parameters are overwritten.
+    X, y : torch.Tensor, shapes (n, d) and (n, k)
+        Training data.
+    rates : sequence of float
+        Learning rate of each layer.
+    factor : float
+        What the summed squares are multiplied with.
+    """
+    net.zero_grad()
+    (factor * (net(X) - y).square().sum()).backward()
+    with torch.no_grad():
+        for parameter, rate in zip(net.parameters(), rates, strict=True):
+            if parameter.grad is not None:
+                parameter -= rate * parameter.grad
