@@ -318,6 +318,7 @@ def _attributes(run: Run, kind: str, method: str) -> dict[str, Any]:
         "start": _text(run.weights[0].settings),
         "descent": _text(run.descent.settings()),
         "rows": run.samples[0].samples,
+        "gain": run.gain,
         "versions": _text(_versions()),
     }
 

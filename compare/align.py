@@ -1,0 +1,82 @@
+"""Put trajectories side by side: one Dataset with a dimension ``side``, joined on integer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from ..problem.trajectory import PROBLEM, RECORDED, check
+
+SIDE_ATTRIBUTES = {"method": "unknown", "kind": "recursion", "seconds": float("nan"), "device": "cpu", "dtype": "float64"}
+PER_SIDE = ("status", "diverged_step")
+
+
+def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Join trajectories of one problem.
+
+    Parameters
+    ----------
+    trajectories : mapping of str to xarray.Dataset
+        Each side by name; every one keeps the contract of `problem.trajectory`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Recorded variables with the leading dimension ``side``; a variable that some side lacks is NaN there. Each side's
+        method, kind, seconds, device and dtype are coordinates along ``side``. The problem's variables stand once.
+
+    Raises
+    ------
+    ValueError
+        If a side breaks the contract, or steps, replicas or problems differ.
+
+    Notes
+    -----
+    ``kind`` ("recursion", "flow", "modified flow" or "training") decides which gap is expected. A side of one's own that
+    does not set ``attrs["kind"]`` is taken at its word to be exact ("recursion").
+    """
+    if not trajectories:
+        raise ValueError("align needs at least one trajectory, got none")
+    first_name, first = next(iter(trajectories.items()))
+    for name, ds in trajectories.items():
+        try:
+            check(ds)
+        except ValueError as error:
+            raise ValueError(f"side {name!r}: {error}") from None
+        if not np.array_equal(ds.step, first.step) or ds.sizes["replica"] != first.sizes["replica"]:
+            raise ValueError(
+                f"sides {first_name!r} and {name!r} must record the same steps of the same replicas, got "
+                f"{first.sizes['step']} x {first.sizes['replica']} and {ds.sizes['step']} x {ds.sizes['replica']}; "
+                "give both the same Descent"
+            )
+        for variable in PROBLEM:
+            if variable in ds and variable in first and not ds[variable].equals(first[variable]):
+                raise ValueError(f"sides {first_name!r} and {name!r} were told different problems: {variable} differs")
+    sides = list(trajectories)
+    variables: dict[str, xr.Variable] = {}
+    recorded = [*RECORDED, *PER_SIDE, *(f"W{i + 1}" for i in range(first.sizes["layer"]))]
+    for name in recorded:
+        present = [ds[name] for ds in trajectories.values() if name in ds]
+        if not present:
+            continue
+        if name in PER_SIDE:
+            default = "running" if name == "status" else -1
+            values = [ds[name].values if name in ds else np.full(present[0].shape, default) for ds in trajectories.values()]
+        else:
+            blank = np.full(present[0].shape, np.nan)
+            values = [ds[name].values if name in ds else blank for ds in trajectories.values()]
+        variables[name] = xr.Variable(("side", *present[0].dims), np.stack(values), present[0].attrs)
+    for name in PROBLEM:
+        for ds in trajectories.values():
+            if name in ds:
+                variables[name] = ds[name].variable
+                break
+    coordinates = dict(first.coords)
+    coordinates["side"] = ("side", np.array(sides), {"long_name": "side"})
+    for key, default in SIDE_ATTRIBUTES.items():
+        values = np.array([ds.attrs.get(key, default) for ds in trajectories.values()])
+        coordinates[key] = ("side", values, {"long_name": key})
+    shared = {k: v for k, v in first.attrs.items() if k not in (*SIDE_ATTRIBUTES, "options")}
+    return xr.Dataset(variables, coords=coordinates, attrs=shared)

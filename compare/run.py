@@ -1,0 +1,119 @@
+"""One call: the same data, start and descent through every side, on one axis, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from ..empirical import train
+from ..problem import Descent, draw, replicas
+from ..problem.replicas import DRAWS, Run
+from ..theory import gradient_descent, gradient_flow, modified_flow
+from .align import align
+from .expected import expected_gaps
+
+Dynamics = Callable[..., xr.Dataset]
+
+SIDES: dict[str, Dynamics] = {
+    "recursion": gradient_descent,
+    "flow": gradient_flow,
+    "modified": modified_flow,
+    "trained": train,
+}
+
+
+def compare(
+    sample: Any,
+    weights: Any,
+    descent: Descent | Sequence[Descent],
+    sides: Iterable[str] | Mapping[str, Dynamics | str] = ("recursion", "flow", "trained"),
+    *,
+    seed: int = 0,
+    count: int | None = None,
+    replicate: Sequence[str] = DRAWS,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> xr.Dataset:
+    """Predict and train, and join the results.
+
+    Parameters
+    ----------
+    sample : Sample, sequence of Sample, or LinearTeacher
+        The data; a teacher is sampled for each replica.
+    weights : Weights, sequence of Weights, or a start such as RankOne
+        The start; a recipe is drawn for each replica.
+    descent : Descent or sequence of Descent
+        What both sides do.
+    sides : iterable of str, or mapping of str to function or str
+        Names in `SIDES`, or functions ``(sample, weights, descent) -> trajectory`` of one's own by name.
+    seed : int
+        First seed, where something is drawn.
+    count : int, optional
+        Number of replicas, where something is drawn; default one, or the length of the sequences given.
+    replicate : sequence of {"data", "start", "batches"}
+        Which draws differ between replicas.
+    options : mapping of str to mapping, optional
+        Keyword arguments of single sides, e.g. ``{"trained": {"device": "cpu"}}``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The aligned trajectories (`align`) with ``expected_gap`` (side, replica, quantity); judge it with `agreement`.
+
+    Raises
+    ------
+    ValueError
+        For unknown sides, or whatever a side refuses.
+
+    Examples
+    --------
+    >>> from twinmodes.problem import Descent, LinearTeacher, RankOne
+    >>> ds = compare(LinearTeacher(), RankOne(), Descent(steps=200), sides=("recursion", "flow"))
+    >>> list(ds.side.values)
+    ['recursion', 'flow']
+    """
+    chosen = named_sides(sides)
+    run = _prepare(sample, weights, descent, seed, count, replicate)
+    options = dict(options or {})
+    unknown = [name for name in options if name not in chosen]
+    if unknown:
+        raise ValueError(f"options name sides that are not run: {', '.join(unknown)}; sides are {', '.join(chosen)}")
+    told = (list(run.samples), list(run.weights), list(run.descents))
+    trajectories = {name: side(*told, **options.get(name, {})) for name, side in chosen.items()}
+    joined = align(trajectories)
+    kinds = {str(name): str(kind) for name, kind in zip(joined.side.values, joined.kind.values, strict=True)}
+    ours = {
+        kinds[name]: trajectories[name]
+        for name, side in chosen.items()
+        if side in (gradient_descent, gradient_flow, modified_flow) and not options.get(name)
+    }
+    return joined.assign(expected_gap=expected_gaps(run, kinds, ours))
+
+
+def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:
+    """Return functions by name; ValueError for a name that `SIDES` does not have."""
+    items = sides.items() if isinstance(sides, Mapping) else [(s, s) for s in ([sides] if isinstance(sides, str) else sides)]
+    chosen: dict[str, Dynamics] = {}
+    for name, side in items:
+        if isinstance(side, str):
+            if side not in SIDES:
+                raise ValueError(f"side must be one of {', '.join(SIDES)} or a function, got {side!r}")
+            side = SIDES[side]
+        if not callable(side):
+            raise ValueError(f"side {name!r} must be a function (sample, weights, descent) -> Dataset, got {side!r}")
+        chosen[str(name)] = side
+    if not chosen:
+        raise ValueError(f"compare needs at least one side, among {', '.join(SIDES)}")
+    return chosen
+
+
+def _prepare(sample: Any, weights: Any, descent: Any, seed: int, count: int | None, replicate: Sequence[str]) -> Run:
+    if count is None:
+        lengths = [len(value) for value in (sample, weights, descent) if isinstance(value, list | tuple)]
+        count = max(lengths, default=1)
+    samples, starts, batch_seeds = draw(sample, weights, seed=seed, count=count, replicate=replicate)
+    if isinstance(descent, Descent) and descent.batch is not None:
+        descent = [replace(descent, seed=batch_seed) for batch_seed in batch_seeds]
+    return replicas(samples, starts, descent)
