@@ -1,0 +1,154 @@
+"""The command ``twinmodes``: it parses, calls, prints and saves; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import with_problem
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Predict how linear networks learn, train the matching real networks, and say how far the two agree.",
+)
+OUT = Annotated[str, typer.Option(help="Folder for the results; made if it is missing.", metavar="DIR")]
+EXIT_DISAGREES, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("twinmodes"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Predict how linear networks learn, train the matching real networks, and say how far the two agree."""
+
+
+@app.command()
+@with_problem
+def compare(
+    *,
+    sides: Annotated[str, typer.Option(help="Sides to run: recursion, flow, modified, trained.")] = "recursion,flow,trained",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float64 or float32, of the trained side.")] = "float64",
+    out: OUT = "out",
+    problem: dict[str, Any],
+) -> None:
+    """Predict and train one problem, judge the agreement, draw it.
+
+    Writes compare.nc (NetCDF: open it with xarray) and figures into --out. Exit status: 0 agrees, 1 disagrees or
+    diverged, 2 a mistake in the options.
+
+    Examples: twinmodes compare --replicas 8
+
+    twinmodes compare --data diabetes
+
+    twinmodes compare --preset notebook-d50 --seed 3 --out out/d50
+    """
+    from . import run
+
+    raise typer.Exit(run.compare(problem, sides=sides, device=device, dtype=dtype, out=Path(out)))
+
+
+@app.command()
+@with_problem
+def figure(
+    *,
+    name: Annotated[str, typer.Argument(help="risk, modes, vector-field or gap.", metavar="NAME")],
+    source: Annotated[str | None, typer.Option("--from", help="A compare.nc to draw; else the problem is run.", metavar="FILE")] = None,
+    out: Annotated[str | None, typer.Option(help="File to write: .png, .pdf, .svg or .pgf [default: out/NAME.png].", metavar="FILE")] = None,
+    window: Annotated[str | None, typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes).", metavar="FIRST:LAST")] = None,
+    linear: Annotated[bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes).")] = False,
+    replica: Annotated[int, typer.Option(help="Replica to highlight.")] = 0,
+    plane: Annotated[str | None, typer.Option(help="vector-field: axes, e.g. u,z1 or w1,w2.", metavar="A,B")] = None,
+    fix: Annotated[list[str] | None, typer.Option(help="vector-field: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES")] = None,
+    extent: Annotated[float, typer.Option("--range", help="vector-field: half-width of the axes.")] = 10.0,
+    grid: Annotated[int, typer.Option(help="vector-field: arrows along each axis.")] = 20,
+    problem: dict[str, Any],
+) -> None:
+    """Draw one figure, of a saved comparison or of a problem.
+
+    Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
+
+    twinmodes figure vector-field --plane u,z1 --fix z2=1,5,10 --dim 2 --samples 10
+
+    twinmodes figure gap --steps 4000
+    """  # fmt: skip
+    from . import run
+
+    raise typer.Exit(
+        run.figure(
+            problem, name=name, source=source, out=out, window=window, linear=linear, replica=replica, plane=plane,
+            fix=fix or [], extent=extent, grid=grid,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+@with_problem
+def describe(*, problem: dict[str, Any]) -> None:
+    """Print what a problem is made of: spectrum, targets, least squares, predicted final u, stability threshold.
+
+    Example: twinmodes describe --preset notebook
+    """
+    from . import run
+
+    raise typer.Exit(run.describe(problem))
+
+
+@app.command("list")
+def list_() -> None:
+    """Print the names that options accept: presets, data sets, starts, sides, figures.
+
+    Example: twinmodes list
+    """
+    from . import run
+
+    raise typer.Exit(run.names())
+
+
+def _warn(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"twinmodes: warning: {message}", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every failure the user can mend is one line and a status.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Default: those of the process.
+    """
+    warnings.showwarning = _warn  # type: ignore[assignment]
+    try:
+        code = app(arguments, prog_name="twinmodes", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except (ValueError, RuntimeError) as error:
+        _fail(str(error), EXIT_USER if isinstance(error, ValueError) else EXIT_DISAGREES)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_DISAGREES)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the parser's own complaints
+            raise
+        _fail(error.format_message(), EXIT_USER)  # type: ignore[attr-defined]
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"twinmodes: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

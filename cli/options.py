@@ -1,0 +1,97 @@
+"""The options that describe a problem, shared by every command that needs one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+PROBLEM, DATA, START, DESCENT = "Problem", "Data: the linear teacher", "Start", "Descent"
+
+
+def _option(kind: Any, text: str, panel: str, *flags: str, metavar: str | None = None) -> Any:
+    return Annotated[kind | None, typer.Option(*flags, help=text, rich_help_panel=panel, metavar=metavar)]
+
+
+OPTIONS: dict[str, Any] = {
+    "preset": _option(str, "Named settings; other options override them (see: twinmodes list).", PROBLEM),
+    "data": _option(str, "Real data: diabetes, or a CSV file with a header line.", PROBLEM, metavar="NAME|FILE.csv"),
+    "target": _option(str, "Column(s) of the CSV to predict [default: y or target].", PROBLEM, metavar="COLUMN[,COLUMN]"),
+    "test": _option(float, "Share of the real data's rows held out [default: 0.2].", PROBLEM),
+    "seed": _option(int, "First seed; R replicas take seed ... seed + R - 1 [default: 0].", PROBLEM),
+    "replicas": _option(int, "Number of replicas R [default: 1].", PROBLEM),
+    "replicate": _option(str, "Draws that differ between replicas [default: data,start,batches].", PROBLEM),
+    "dim": _option(int, "Number of features [default: 50].", DATA),
+    "samples": _option(int, "Number of training rows [default: 65].", DATA),
+    "kappa": _option(str, "Ratio of the two scales, or none [default: 30].", DATA, metavar="NUMBER|none"),
+    "ones": _option(int, "How many features or singular values are 1.", DATA),
+    "design": _option(str, "gaussian, or exact (the singular values are set) [default: gaussian].", DATA),
+    "spectrum": _option(str, "two-scale, continuous, or numbers [default: two-scale].", DATA),
+    "rotated": _option(bool, "Exact design: keep random singular vectors.", DATA, "--rotated/--no-rotated"),
+    "noise": _option(str, "Standard deviation of the label noise, or a pair.", DATA, metavar="NUMBER[,NUMBER]"),
+    "noise_ratio": _option(float, "The same relative to the signal [default: 0.02].", DATA),
+    "noise_in": _option(str, "Noise drawn per samples or modes [default: samples].", DATA),
+    "beta": _option(str, "Target weight: whitened, ones, gaussian, or numbers [default: whitened].", DATA),
+    "emphasis": _option(float, "whitened: factor on the small-variance features [default: 2].", DATA),
+    "beta_norm": _option(float, "Norm of a drawn target weight [default: 2].", DATA),
+    "scale_beta": _option(bool, "Divide beta by the input scales.", DATA, "--scale-beta/--no-scale-beta"),
+    "input_std": _option(str, "Standard deviation of the raw inputs; a pair is a geometric range.", DATA, metavar="NUMBERS"),
+    "standardize": _option(bool, "Centre and scale the training columns.", DATA, "--standardize/--no-standardize"),
+    "start": _option(str, "rank-one, constant, gaussian or kaiming [default: rank-one].", START),
+    "hidden": _option(str, "Width, or one a hidden layer: 50,50 [default: 50].", START, metavar="INT[,INT]"),
+    "u": _option(str, "rank-one: scale of the second layer, or normal:SD [default: 0.1].", START),
+    "z": _option(str, "rank-one: entries of the first layer, or normal:SD [default: 0.01].", START),
+    "first": _option(float, "Other starts: scale of the first layer.", START),
+    "second": _option(float, "Other starts: scale of the later layers.", START),
+    "small_factor": _option(float, "constant: factor on the columns of the small features.", START),
+    "steps": _option(int, "Number of updates [default: 100000].", DESCENT),
+    "lr": _option(str, "Learning rate, one a layer, or auto [default: 0.001; real data: auto].", DESCENT, metavar="NUMBERS|auto"),
+    "loss": _option(str, "sum, mean or half of the squared residuals [default: sum].", DESCENT),
+    "record": _option(str, "Number of log-spaced records, or steps: 0,10,100 [default: 700].", DESCENT, metavar="INT[,INT]"),
+    "risk": _option(str, "squared or absolute error [default: squared].", DESCENT),
+    "measure": _option(str, "Further quantities to record: rank.", DESCENT),
+    "keep_weights": _option(str, "Steps at which all layers are kept.", DESCENT, metavar="INT[,INT]"),
+    "optimizer": _option(str, "gd or adam [default: gd].", DESCENT),
+    "batch": _option(int, "Rows per update [default: all].", DESCENT),
+    "momentum": _option(float, "Heavy-ball momentum [default: 0].", DESCENT),
+    "weight_decay": _option(float, "Weight decay [default: 0].", DESCENT),
+    "frozen": _option(str, "Layers that are not trained, counted from 1.", DESCENT, metavar="INT[,INT]"),
+    "schedule": _option(str, "Factors on the learning rate over time.", DESCENT),
+}  # fmt: skip
+FIELDS = {
+    panel: tuple(name for name, annotation in OPTIONS.items() if annotation.__metadata__[0].rich_help_panel == panel)
+    for panel in (PROBLEM, DATA, START, DESCENT)
+}
+
+
+def with_problem(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command all problem options; it receives those that were set as ``problem``, a dict.
+
+    Parameters
+    ----------
+    command : callable
+        With a keyword ``problem``.
+
+    Returns
+    -------
+    callable
+        With the signature that typer reads.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name != "problem"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in OPTIONS.items()
+    ]
+
+    def wrapped(**values: Any) -> Any:
+        problem = {name: values.pop(name) for name in OPTIONS if name in values}
+        return command(**values, problem={name: value for name, value in problem.items() if value is not None})
+
+    plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    wrapped.__signature__ = inspect.Signature([*plain, *added])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*plain, *added]}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped

@@ -1,0 +1,247 @@
+"""What the commands do, once their options are parsed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from ..compare import SIDES, convergence, load, save
+from ..compare import compare as compare_sides
+from ..compare.run import named_sides
+from ..empirical.device import choose_device, choose_dtype
+from ..figures import FIGURES
+from ..figures.style import save as save_figure
+from ..problem import STARTS, draw, predicted_curvature, replicas
+from ..problem.descent import LOSSES
+from ..problem.stability import final_scale
+from ..problem.tables import DATASETS
+from ..problem.teacher import BETAS, DESIGNS, SPECTRA
+from .presets import PRESETS
+from .problem import Problem, read_problem
+from .show import agreement_table, bump_table, description_table, sides_table, verdict_of
+
+SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
+
+
+def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out: Path) -> int:
+    """Run a comparison, print it, save it and its figures; return the exit status."""
+    console = Console()
+    problem = read_problem(options)
+    chosen = named_sides([name.strip() for name in sides.split(",") if name.strip()])
+    choose_device(device)
+    choose_dtype(dtype)
+    _make_folder(out)
+    ds = _run(problem, chosen, {"device": device, "dtype": dtype}, console)
+    path = save(ds, out / "compare.nc")
+    console.print(f"[bold]{_title(problem, ds)}[/]")
+    console.print(sides_table(ds))
+    verdict = verdict_of(ds)
+    if verdict is not None:
+        console.print(agreement_table(verdict))
+    reference = verdict.attrs["reference"] if verdict is not None else str(ds.side.values[0])
+    console.print(bump_table(ds, reference))
+    written = [path]
+    for name in ("risk", "modes", "vector-field"):
+        try:
+            drawn = FIGURES[name](ds)
+        except ValueError as error:
+            console.print(f"no {name} figure: {error}")
+            continue
+        written.append(save_figure(drawn, out / f"{name}.png"))
+    console.print("written: " + ", ".join(str(file) for file in written), soft_wrap=True)
+    diverged = bool(np.any(ds.status == "diverged"))
+    interrupted = bool(np.any(ds.status == "interrupted"))
+    if verdict is not None:
+        word = verdict.attrs["verdict"]
+        meaning = {
+            "agrees": "every gap is within what is expected",
+            "disagrees": "some gap is larger than expected (see the table)",
+            "cannot say": "the learning rate is so large that a gap of over 5% is expected of a flow; lower --lr",
+        }
+        console.print(f"verdict: [bold]{word}[/]: {meaning[word]}")
+    if interrupted:
+        return 130
+    return 1 if diverged or (verdict is not None and verdict.attrs["verdict"] == "disagrees") else 0
+
+
+def figure(
+    options: dict[str, Any],
+    *,
+    name: str,
+    source: str | None,
+    out: str | None,
+    window: str | None,
+    linear: bool,
+    replica: int,
+    plane: str | None,
+    fix: list[str],
+    extent: float,
+    grid: int,
+) -> int:
+    """Draw one figure and save it; return the exit status."""
+    console = Console()
+    if name not in FIGURES:
+        raise ValueError(f"figure must be one of {', '.join(FIGURES)}, got {name!r}")
+    if source is not None and options:
+        given = ", ".join(f"--{key.replace('_', '-')}" for key in options)
+        raise ValueError(f"--from draws what was saved, so that {given} would do nothing; leave one of them out")
+    vector = {"plane": plane, "fix": fix, "extent": extent != 10.0, "grid": grid != 20}
+    steps = {"window": window, "linear": linear}
+    for key, value in {**({} if name == "vector-field" else vector), **(steps if name in ("vector-field", "gap") else {})}.items():
+        if value:
+            raise ValueError(f"--{'range' if key == 'extent' else key} does nothing for the figure {name}; leave it out")
+    path = Path(out) if out is not None else Path("out") / f"{name}.png"
+    _make_folder(path.parent)
+    ds = load(source) if source is not None else None
+    if ds is not None and (ds.attrs.get("content") == "convergence") != (name == "gap"):
+        raise ValueError(f"{source} does not hold what the figure {name} draws; leave --from out to run a problem")
+    arguments: dict[str, Any] = {} if name == "gap" else {"replica": replica}
+    if name in ("risk", "modes"):
+        arguments |= {"window": _window(window), "linear": linear}
+    if name == "vector-field":
+        arguments |= {"plane": plane, "fix": _fixed(fix) or None, "extent": extent, "grid": grid}
+    if ds is None:
+        problem = read_problem(options)
+        if name == "gap":
+            told = _draw(problem)
+            with console.status("halving the learning rate"):
+                ds = convergence(told[0], told[1], problem.descent, factors=(1, 2, 4))
+        elif name == "vector-field" and plane is not None:
+            samples, starts = _draw(problem)
+            run = replicas(samples, starts, problem.descent)
+            arguments |= {"sample": run.samples[0], "rates": run.rates[0], "gain": run.gain}
+        else:
+            ds = _run(problem, {key: SIDES[key] for key in ("recursion", "flow", "trained")}, {}, console)
+    drawn = FIGURES[name](ds, **arguments)
+    console.print(f"written: {save_figure(drawn, path)}", soft_wrap=True)
+    return 0
+
+
+def describe(options: dict[str, Any]) -> int:
+    """Print what a problem is made of; return the exit status."""
+    problem = read_problem(options)
+    samples, starts = _draw(problem)
+    run = replicas(samples[:1], starts[:1], problem.descent)
+    sample, weights, rates = run.samples[0], run.weights[0], run.rates[0]
+    modes = sample.modes
+    curvature, exact = predicted_curvature(sample, weights, rates, run.gain)
+    rows: list[tuple[str, Any]] = [
+        ("sample", repr(sample)),
+        ("start", repr(weights)),
+        ("squared singular values S", modes.S),
+        ("modes with S = 0", str(int(np.sum(modes.S == 0)))),
+        ("target weight per mode", "unknown" if sample.target is None else modes.to_modes(sample.target.T)),
+        ("least-squares weight per mode", modes.least_squares.T),
+        (f"risk of the zero weight ({sample.risk_kind})", sample.signal),
+        ("risk of least squares", sample.risk(sample.least_squares.T)),
+        (f"irreducible training loss ({run.descent.loss})", run.gain / 2 * modes.irreducible),
+        ("learning rate of each layer", rates),
+    ]
+    factors = weights.rank_one()
+    if factors is not None and len(weights.layers) == 2:
+        rows.append(("u at the start", factors.u))
+        rows.append(("predicted final u", final_scale(sample, factors.u, modes.to_modes(factors.z), rates)))
+    if curvature > 0:
+        first = problem.descent.lr if problem.descent.lr is not None else run.descent.lr
+        first = first[0] if isinstance(first, tuple) else first
+        note = "" if exact else " (estimate for this start)"
+        rows.append((f"stability threshold of lr{note}", 2 * first / curvature))
+        rows.append(("learning rate / threshold", curvature / 2))
+    Console().print(description_table(rows))
+    return 0
+
+
+def names() -> int:
+    """Print the names that options accept; return the exit status."""
+    table = Table("what", "names", show_lines=True)
+    table.add_row("presets", "\n".join(f"{name}: {text}" for name, (text, _) in PRESETS.items()))
+    for what, entries in (
+        ("data sets", DATASETS), ("designs", DESIGNS), ("spectra", SPECTRA), ("target weights", BETAS),
+        ("starts", STARTS), ("losses", LOSSES), ("sides", SIDES), ("figures", FIGURES),
+    ):  # fmt: skip
+        table.add_row(what, ", ".join(entries))
+    Console().print(table)
+    return 0
+
+
+def _draw(problem: Problem) -> tuple[list[Any], list[Any]]:
+    samples, starts, _ = draw(
+        problem.source, problem.start, seed=problem.seed, count=problem.replicas, replicate=problem.replicate
+    )
+    return samples, starts
+
+
+def _run(problem: Problem, sides: dict[str, Any], training: dict[str, Any], console: Console) -> xr.Dataset:
+    """Draw the replicas and run all sides, saying which one is at work."""
+    samples, starts = _draw(problem)
+    if max(sum(layer.size for layer in start.layers) for start in starts) < SMALL_NET:
+        torch.set_num_threads(1)
+    run = replicas(samples, starts, problem.descent)
+    if problem.descent.lr is None:
+        rates = sorted({f"{float(rate):.3g}" for rate in run.rates[run.rates > 0]})
+        console.print(f"learning rate: {', '.join(rates)} (0.1 x the predicted stability threshold)")
+    still = [b for b, w in enumerate(starts) if not any(np.any(layer) for layer in w.layers)]
+    if still:
+        warnings.warn(f"replica {still[0]} starts with all weights zero: it never moves", RuntimeWarning, stacklevel=1)
+
+    def announced(name: str, side: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
+        def call(*told: Any, **options: Any) -> xr.Dataset:
+            if name == "trained" or not console.is_terminal:  # training shows its own progress
+                return side(*told, **options)
+            with console.status(f"solving: {name}"):
+                return side(*told, **options)
+
+        return call
+
+    plain = training and "trained" in sides
+    return compare_sides(
+        list(run.samples), list(run.weights), list(run.descents),
+        {name: announced(name, side) for name, side in sides.items()},
+        options={"trained": training} if plain else None,
+    )  # fmt: skip
+
+
+def _title(problem: Problem, ds: xr.Dataset) -> str:
+    sizes = f"{ds.attrs['rows']} rows, {ds.sizes['feature']} features" if "feature" in ds.sizes else f"{ds.attrs['rows']} rows"
+    return f"{ds.attrs['data']}: {sizes}, {ds.sizes['replica']} replica(s), {problem.descent.steps} updates"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".twinmodes-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write into {folder}: {error.strerror}; choose another folder with --out") from None
+
+
+def _window(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, separator, last = text.partition(":")
+    if not separator or not first.strip().isdigit() or not last.strip().isdigit() or int(first) >= int(last):
+        raise ValueError(f"--window must be FIRST:LAST with FIRST < LAST, e.g. 3000:10000, got {text!r}")
+    return int(first), int(last)
+
+
+def _fixed(entries: list[str]) -> dict[str, list[float]]:
+    fixed: dict[str, list[float]] = {}
+    for entry in entries:
+        name, separator, values = entry.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if not separator or not numbers:
+            raise ValueError(f"--fix must be COORDINATE=VALUES, e.g. z2=1,5,10, got {entry!r}")
+        fixed[name.strip()] = numbers
+    return fixed
