@@ -32,7 +32,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Predict how linear networks learn, train the matching real networks, and say how far the two agree."""
 
@@ -41,7 +43,9 @@ def _root(
 @with_problem
 def compare(
     *,
-    sides: Annotated[str, typer.Option(help="Sides to run: recursion, flow, modified, trained.")] = "recursion,flow,trained",
+    sides: Annotated[
+        str, typer.Option(help="Sides to run: recursion, flow, modified, trained.")
+    ] = "recursion,flow,trained",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float64 or float32, of the trained side.")] = "float64",
     out: OUT = "out",
@@ -68,13 +72,24 @@ def compare(
 def figure(
     *,
     name: Annotated[str, typer.Argument(help="risk, modes, vector-field or gap.", metavar="NAME")],
-    source: Annotated[str | None, typer.Option("--from", help="A compare.nc to draw; else the problem is run.", metavar="FILE")] = None,
-    out: Annotated[str | None, typer.Option(help="File to write: .png, .pdf, .svg or .pgf [default: out/NAME.png].", metavar="FILE")] = None,
-    window: Annotated[str | None, typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes).", metavar="FIRST:LAST")] = None,
-    linear: Annotated[bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes).")] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", help="A compare.nc to draw; else the problem is run.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="File to write: .png, .pdf, .svg or .pgf (default out/NAME.png).", metavar="FILE")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes).", metavar="FIRST:LAST")
+    ] = None,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes).")
+    ] = False,
     replica: Annotated[int, typer.Option(help="Replica to highlight.")] = 0,
     plane: Annotated[str | None, typer.Option(help="vector-field: axes, e.g. u,z1 or w1,w2.", metavar="A,B")] = None,
-    fix: Annotated[list[str] | None, typer.Option(help="vector-field: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES")] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help="vector-field: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES"),
+    ] = None,
     extent: Annotated[float, typer.Option("--range", help="vector-field: half-width of the axes.")] = 10.0,
     grid: Annotated[int, typer.Option(help="vector-field: arrows along each axis.")] = 20,
     problem: dict[str, Any],
@@ -86,15 +101,24 @@ def figure(
     twinmodes figure vector-field --plane u,z1 --fix z2=1,5,10 --dim 2 --samples 10
 
     twinmodes figure gap --steps 4000
-    """  # fmt: skip
+    """
     from . import run
 
     raise typer.Exit(
         run.figure(
-            problem, name=name, source=source, out=out, window=window, linear=linear, replica=replica, plane=plane,
-            fix=fix or [], extent=extent, grid=grid,
+            problem,
+            name=name,
+            source=source,
+            out=out,
+            window=window,
+            linear=linear,
+            replica=replica,
+            plane=plane,
+            fix=fix or [],
+            extent=extent,
+            grid=grid,
         )
-    )  # fmt: skip
+    )
 
 
 @app.command()
@@ -132,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments : list of str, optional
         Default: those of the process.
     """
+    code: Any = 0
     warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         code = app(arguments, prog_name="twinmodes", standalone_mode=False)

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 NOTEBOOK: dict[str, Any] = {
-    "design": "exact", "kappa": "10", "noise": "1", "input_std": "1", "beta": "ones", "standardize": True,
-    "start": "constant", "seed": 12, "loss": "sum",
-}  # fmt: skip
+    "design": "exact",
+    "kappa": "10",
+    "noise": "1",
+    "input_std": "1",
+    "beta": "ones",
+    "standardize": True,
+    "start": "constant",
+    "seed": 12,
+    "loss": "sum",
+}
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("50 features of two scales, 65 samples, rank-one start: epoch-wise double descent", {}),
@@ -25,8 +32,14 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "50 features, 1000 samples, kappa 3",
         NOTEBOOK
         | {
-            "dim": 50, "samples": 1000, "hidden": "50", "kappa": "3", "first": 0.1, "second": 0.1, "lr": "1e-5",
+            "dim": 50,
+            "samples": 1000,
+            "hidden": "50",
+            "kappa": "3",
+            "first": 0.1,
+            "second": 0.1,
+            "lr": "1e-5",
             "steps": 20_000,
         },
     ),
-}  # fmt: skip
+}

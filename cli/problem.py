@@ -78,7 +78,9 @@ def _teacher(options: dict[str, Any]) -> LinearTeacher:
         if name in given:
             given[name] = _number_or_tuple(given[name], name)
     if "kappa" in given:
-        given["kappa"] = None if given["kappa"].lower() == "none" else number(_text_number(given["kappa"], "kappa"), "kappa")
+        given["kappa"] = (
+            None if given["kappa"].lower() == "none" else number(_text_number(given["kappa"], "kappa"), "kappa")
+        )
     return LinearTeacher(**given)
 
 
@@ -110,7 +112,9 @@ def _default_target(path: str) -> str:
         raise ValueError(f"cannot read {path} as a CSV table ({error}); give a UTF-8 text file") from None
     found = [name for name in DEFAULT_TARGETS if name in header]
     if not found:
-        raise ValueError(f"{path} has no column y or target; name the column to predict with --target, of {', '.join(header)}")
+        raise ValueError(
+            f"{path} has no column y or target; name the column to predict with --target, of {', '.join(header)}"
+        )
     return found[0]
 
 
@@ -162,7 +166,9 @@ def _text_number(text: str, name: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"--{name.replace('_', '-')} must be a number, got {text!r}; write it like 0.01 or 1e-3") from None
+        raise ValueError(
+            f"--{name.replace('_', '-')} must be a number, got {text!r}; write it like 0.01 or 1e-3"
+        ) from None
 
 
 def _numbers(text: str, name: str) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,9 +94,14 @@ def figure(
         raise ValueError(f"--from draws what was saved, so that {given} would do nothing; leave one of them out")
     vector = {"plane": plane, "fix": fix, "extent": extent != 10.0, "grid": grid != 20}
     steps = {"window": window, "linear": linear}
-    for key, value in {**({} if name == "vector-field" else vector), **(steps if name in ("vector-field", "gap") else {})}.items():
+    for key, value in {
+        **({} if name == "vector-field" else vector),
+        **(steps if name in ("vector-field", "gap") else {}),
+    }.items():
         if value:
-            raise ValueError(f"--{'range' if key == 'extent' else key} does nothing for the figure {name}; leave it out")
+            raise ValueError(
+                f"--{'range' if key == 'extent' else key} does nothing for the figure {name}; leave it out"
+            )
     path = Path(out) if out is not None else Path("out") / f"{name}.png"
     _make_folder(path.parent)
     ds = load(source) if source is not None else None
@@ -164,9 +168,15 @@ def names() -> int:
     table = Table("what", "names", show_lines=True)
     table.add_row("presets", "\n".join(f"{name}: {text}" for name, (text, _) in PRESETS.items()))
     for what, entries in (
-        ("data sets", DATASETS), ("designs", DESIGNS), ("spectra", SPECTRA), ("target weights", BETAS),
-        ("starts", STARTS), ("losses", LOSSES), ("sides", SIDES), ("figures", FIGURES),
-    ):  # fmt: skip
+        ("data sets", DATASETS),
+        ("designs", DESIGNS),
+        ("spectra", SPECTRA),
+        ("target weights", BETAS),
+        ("starts", STARTS),
+        ("losses", LOSSES),
+        ("sides", SIDES),
+        ("figures", FIGURES),
+    ):
         table.add_row(what, ", ".join(entries))
     Console().print(table)
     return 0
@@ -188,9 +198,6 @@ def _run(problem: Problem, sides: dict[str, Any], training: dict[str, Any], cons
     if problem.descent.lr is None:
         rates = sorted({f"{float(rate):.3g}" for rate in run.rates[run.rates > 0]})
         console.print(f"learning rate: {', '.join(rates)} (0.1 x the predicted stability threshold)")
-    still = [b for b, w in enumerate(starts) if not any(np.any(layer) for layer in w.layers)]
-    if still:
-        warnings.warn(f"replica {still[0]} starts with all weights zero: it never moves", RuntimeWarning, stacklevel=1)
 
     def announced(name: str, side: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
         def call(*told: Any, **options: Any) -> xr.Dataset:
@@ -203,14 +210,20 @@ def _run(problem: Problem, sides: dict[str, Any], training: dict[str, Any], cons
 
     plain = training and "trained" in sides
     return compare_sides(
-        list(run.samples), list(run.weights), list(run.descents),
+        list(run.samples),
+        list(run.weights),
+        list(run.descents),
         {name: announced(name, side) for name, side in sides.items()},
         options={"trained": training} if plain else None,
-    )  # fmt: skip
+    )
 
 
 def _title(problem: Problem, ds: xr.Dataset) -> str:
-    sizes = f"{ds.attrs['rows']} rows, {ds.sizes['feature']} features" if "feature" in ds.sizes else f"{ds.attrs['rows']} rows"
+    sizes = (
+        f"{ds.attrs['rows']} rows, {ds.sizes['feature']} features"
+        if "feature" in ds.sizes
+        else f"{ds.attrs['rows']} rows"
+    )
     return f"{ds.attrs['data']}: {sizes}, {ds.sizes['replica']} replica(s), {problem.descent.steps} updates"
 
 

@@ -21,11 +21,17 @@ def sides_table(ds: xr.Dataset) -> Table:
     for name in ds.side.values:
         side = ds.sel(side=name)
         kinds, counts = np.unique(side.status.values.astype(str), return_counts=True)
-        outcome = ", ".join(f"{kind} x {count}" if len(side.replica) > 1 else kind for kind, count in zip(kinds, counts, strict=True))
+        outcome = ", ".join(
+            f"{kind} x {count}" if len(side.replica) > 1 else kind for kind, count in zip(kinds, counts, strict=True)
+        )
         table.add_row(
-            str(name), str(side.method.item()), str(side.device.item()), str(side.dtype.item()),
-            f"{float(side.seconds):.3g}", outcome,
-        )  # fmt: skip
+            str(name),
+            str(side.method.item()),
+            str(side.device.item()),
+            str(side.dtype.item()),
+            f"{float(side.seconds):.3g}",
+            outcome,
+        )
     return table
 
 
@@ -53,7 +59,9 @@ def agreement_table(verdict: xr.Dataset) -> Table:
 def bump_table(ds: xr.Dataset, side: str) -> Table:
     """Return one row a replica: first minimum and bump of the risk, relative to the signal."""
     found = largest_bump(ds.risk.sel(side=side))
-    kind = {"population": "population risk", "test rows": "held-out risk"}.get(ds.attrs["risk_kind"], "risk on training inputs")
+    kind = {"population": "population risk", "test rows": "held-out risk"}.get(
+        ds.attrs["risk_kind"], "risk on training inputs"
+    )
     table = Table(title=f"{kind} of '{side}', divided by the risk of the zero weight", title_justify="left")
     for column in ("replica", "seed", "minimum", "at step", "peak", "at step ", "ratio", "end"):
         table.add_column(column, justify="right")
@@ -67,9 +75,12 @@ def bump_table(ds: xr.Dataset, side: str) -> Table:
         bump = found.isel(replica=b)
         if bool(bump.present):
             row = [
-                f"{scale * float(bump.minimum):.4g}", f"{float(bump.minimum_step):.0f}", f"{scale * float(bump.peak):.4g}",
-                f"{float(bump.peak_step):.0f}", f"{float(bump.ratio):.3f}",
-            ]  # fmt: skip
+                f"{scale * float(bump.minimum):.4g}",
+                f"{float(bump.minimum_step):.0f}",
+                f"{scale * float(bump.peak):.4g}",
+                f"{float(bump.peak_step):.0f}",
+                f"{float(bump.ratio):.3f}",
+            ]
         else:
             lowest = int(np.nanargmin(curve.values))
             row = [f"{scale * float(curve[lowest]):.4g}", f"{int(curve.step[lowest])}", "no bump", "-", "-"]

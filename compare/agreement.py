@@ -64,8 +64,8 @@ def agreement(ds: xr.Dataset, reference: str | None = None) -> xr.Dataset:
     -------
     xarray.Dataset
         ``gap``, ``gap_rms``, ``expected`` with the dimensions side, quantity and replica; ``verdict`` (side, quantity),
-        over all replicas; ``side_verdict`` (side). The attribute ``verdict`` is the overall one: "disagrees" if any side
-        does, else "cannot say" if nothing more can be said of some side, else "agrees".
+        over all replicas; ``side_verdict`` (side). The attribute ``verdict`` is the overall one: "disagrees" if any
+        side does, else "cannot say" if nothing more can be said of some side, else "agrees".
 
     Raises
     ------

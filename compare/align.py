@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ..problem.trajectory import PROBLEM, RECORDED, check
 
-SIDE_ATTRIBUTES = {"method": "unknown", "kind": "recursion", "seconds": float("nan"), "device": "cpu", "dtype": "float64"}
+SIDE_ATTRIBUTES = {
+    "method": "unknown",
+    "kind": "recursion",
+    "seconds": float("nan"),
+    "device": "cpu",
+    "dtype": "float64",
+}
 PER_SIDE = ("status", "diverged_step")
 
 
@@ -24,7 +31,8 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Recorded variables with the leading dimension ``side``; a variable that some side lacks is NaN there. Each side's
+        Recorded variables with the leading dimension ``side``; a variable that some side lacks is NaN there. Each
+        side's
         method, kind, seconds, device and dtype are coordinates along ``side``. The problem's variables stand once.
 
     Raises
@@ -34,8 +42,8 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
     Notes
     -----
-    ``kind`` ("recursion", "flow", "modified flow" or "training") decides which gap is expected. A side of one's own that
-    does not set ``attrs["kind"]`` is taken at its word to be exact ("recursion").
+    ``kind`` ("recursion", "flow", "modified flow" or "training") decides which gap is expected. A side of one's own
+    that does not set ``attrs["kind"]`` is taken at its word to be exact ("recursion").
     """
     if not trajectories:
         raise ValueError("align needs at least one trajectory, got none")
@@ -63,7 +71,9 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
             continue
         if name in PER_SIDE:
             default = "running" if name == "status" else -1
-            values = [ds[name].values if name in ds else np.full(present[0].shape, default) for ds in trajectories.values()]
+            values = [
+                ds[name].values if name in ds else np.full(present[0].shape, default) for ds in trajectories.values()
+            ]
         else:
             blank = np.full(present[0].shape, np.nan)
             values = [ds[name].values if name in ds else blank for ds in trajectories.values()]
@@ -73,7 +83,7 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
             if name in ds:
                 variables[name] = ds[name].variable
                 break
-    coordinates = dict(first.coords)
+    coordinates: dict[Any, Any] = dict(first.coords)
     coordinates["side"] = ("side", np.array(sides), {"long_name": "side"})
     for key, default in SIDE_ATTRIBUTES.items():
         values = np.array([ds.attrs.get(key, default) for ds in trajectories.values()])

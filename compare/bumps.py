@@ -109,7 +109,9 @@ def bumps(curve: Any, steps: Any = None, *, threshold: float = THRESHOLD) -> lis
         steps = curve.step.values
     values = np.asarray(curve, dtype=np.float64)
     if values.ndim != 1:
-        raise ValueError(f"bumps needs one curve, got shape {values.shape}; choose one, e.g. risk.isel(side=0, replica=0)")
+        raise ValueError(
+            f"bumps needs one curve, got shape {values.shape}; choose one, e.g. risk.isel(side=0, replica=0)"
+        )
     at = np.arange(len(values)) if steps is None else np.asarray(steps)
     if at.shape != values.shape:
         raise ValueError(f"steps must have the shape of the curve, {values.shape}, got {at.shape}")
@@ -133,11 +135,17 @@ def bumps(curve: Any, steps: Any = None, *, threshold: float = THRESHOLD) -> lis
         height, first, last = (float(values[j]) for j in (peak, before, after))
         found.append(
             Bump(
-                step=float(at[peak]), height=height, before_step=float(at[before]), before=first,
-                after_step=float(at[after]), after=last, ratio=height / first if first > 0 else np.inf,
-                prominence=height - max(first, last), open_end=open_end,
+                step=float(at[peak]),
+                height=height,
+                before_step=float(at[before]),
+                before=first,
+                after_step=float(at[after]),
+                after=last,
+                ratio=height / first if first > 0 else np.inf,
+                prominence=height - max(first, last),
+                open_end=open_end,
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -154,8 +162,8 @@ def largest_bump(curves: xr.DataArray, *, threshold: float = THRESHOLD) -> xr.Da
     Returns
     -------
     xarray.Dataset
-        ``present`` (bool), and NaN where there is none: ``peak_step``, ``peak``, ``minimum_step``, ``minimum`` (before the
-        peak), ``ratio`` and ``prominence``, over the other dimensions.
+        ``present`` (bool), and NaN where there is none: ``peak_step``, ``peak``, ``minimum_step``, ``minimum``
+        (before the peak), ``ratio`` and ``prominence``, over the other dimensions.
     """
     names = ("peak_step", "peak", "minimum_step", "minimum", "ratio", "prominence")
     others = [dim for dim in curves.dims if dim != "step"]
@@ -168,4 +176,6 @@ def largest_bump(curves: xr.DataArray, *, threshold: float = THRESHOLD) -> xr.Da
             row[:] = best.step, best.height, best.before_step, best.before, best.ratio, best.prominence
     coordinates = {name: coord for name, coord in flat.coords.items() if "step" not in coord.dims}
     variables = {name: (tuple(others), rows[:, i].reshape(shape)) for i, name in enumerate(names)}
-    return xr.Dataset(variables, coords=coordinates).assign(present=(tuple(others), ~np.isnan(rows[:, 0]).reshape(shape)))
+    return xr.Dataset(variables, coords=coordinates).assign(
+        present=(tuple(others), ~np.isnan(rows[:, 0]).reshape(shape))
+    )

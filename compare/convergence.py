@@ -42,8 +42,10 @@ def convergence(
     -------
     xarray.Dataset
         ``gap`` (factor, replica, step): largest difference of any weight, relative to the largest weight of the run;
-        ``largest`` (factor, replica): its maximum over the recorded times; ``order`` (replica): the slope of log largest
-        against log lr, and ``order_between`` (pair, replica); for the flow also ``expected`` (factor, replica, step), the
+        ``largest`` (factor, replica): its maximum over the recorded times; ``order`` (replica): the slope of log
+        largest
+        against log lr, and ``order_between`` (pair, replica); for the flow also ``expected`` (factor, replica,
+        step), the
         gap that the modified flow predicts, where one exists. ``step`` and ``time`` are those of the run as given.
 
     Raises
@@ -54,8 +56,12 @@ def convergence(
     factors = [whole(factor, "factors", minimum=1) for factor in factors]
     if len(factors) < 2 or np.any(np.diff(factors) <= 0):
         raise ValueError(f"factors must be two or more increasing whole numbers, got {factors}")
-    (name, dynamics), *_ = (named_sides({getattr(side, "__name__", "mine"): side}) if callable(side) else named_sides([side])).items()
-    tolerances = {"rtol": rtol, "atol": rtol * 1e-3} if dynamics in (gradient_flow, modified_flow) else {}
+    (name, dynamics), *_ = (
+        named_sides({getattr(side, "__name__", "mine"): side}) if callable(side) else named_sides([side])
+    ).items()
+    tolerances: dict[str, Any] = (
+        {"rtol": rtol, "atol": rtol * 1e-3} if dynamics in (gradient_flow, modified_flow) else {}
+    )
     run = replicas(sample, weights, descent)
     samples, starts, resolved = list(run.samples), list(run.weights), run.descents
     rows, predictions = [], []
@@ -77,7 +83,11 @@ def convergence(
     with np.errstate(divide="ignore"):
         falls = -np.log(largest)
     variables: dict[str, Any] = {
-        "gap": (("factor", "replica", "step"), gap, {"units": "1", "long_name": f"gap of the {name} to gradient descent"}),
+        "gap": (
+            ("factor", "replica", "step"),
+            gap,
+            {"units": "1", "long_name": f"gap of the {name} to gradient descent"},
+        ),
         "largest": (("factor", "replica"), largest, {"units": "1", "long_name": "largest gap over the recorded times"}),
         "order": (("replica",), np.polyfit(logs, falls, 1)[0], {"long_name": "order in the learning rate"}),
         "order_between": (("pair", "replica"), np.diff(falls, axis=0) / np.diff(logs)[:, None]),

@@ -31,8 +31,10 @@ def expected_gaps(run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Data
     Returns
     -------
     xarray.DataArray, dimensions (side, replica, quantity)
-        recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place). flow: |flow - modified
-        flow|, or 2 |GD(lr) - GD(lr/2)| where no modified flow exists. modified flow: 4 |GD(lr/2) - modified flow(lr/2)|,
+        recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place). flow: |flow -
+        modified
+        flow|, or 2 |GD(lr) - GD(lr/2)| where no modified flow exists. modified flow: 4 |GD(lr/2) - modified
+        flow(lr/2)|,
         its own gap one halving further, by its order 2. training: 0. Always from our own solutions, so that a side at
         fault cannot excuse itself.
     """

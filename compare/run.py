@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import xarray as xr
 
@@ -94,7 +94,11 @@ def compare(
 
 def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:
     """Return functions by name; ValueError for a name that `SIDES` does not have."""
-    items = sides.items() if isinstance(sides, Mapping) else [(s, s) for s in ([sides] if isinstance(sides, str) else sides)]
+    items = (
+        sides.items()
+        if isinstance(sides, Mapping)
+        else [(s, s) for s in ([sides] if isinstance(sides, str) else sides)]
+    )
     chosen: dict[str, Dynamics] = {}
     for name, side in items:
         if isinstance(side, str):
@@ -103,7 +107,7 @@ def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str
             side = SIDES[side]
         if not callable(side):
             raise ValueError(f"side {name!r} must be a function (sample, weights, descent) -> Dataset, got {side!r}")
-        chosen[str(name)] = side
+        chosen[str(name)] = cast(Dynamics, side)
     if not chosen:
         raise ValueError(f"compare needs at least one side, among {', '.join(SIDES)}")
     return chosen

@@ -76,8 +76,8 @@ def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:
 
     Notes
     -----
-    Source: THEORY section 8. Population value where the covariance is known, else the mean over the test rows, else over
-    the training inputs.
+    Source: THEORY section 8. Population value where the covariance is known, else the mean over the test rows, else
+    over the training inputs.
     """
     device = w.device
 
@@ -110,7 +110,7 @@ def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 def numerical_rank(layer: torch.Tensor) -> torch.Tensor:
-    """Number of singular values above max(shape) x eps x largest, of the layer's own precision; NaN where not finite."""
+    """Count singular values above max(shape) x eps x largest, in the layer's own precision; NaN where not finite."""
     finite = torch.isfinite(layer).all(dim=2).all(dim=1)
     rank = torch.full((len(layer),), math.nan, dtype=torch.float64, device=layer.device)
     rank[finite] = torch.linalg.matrix_rank(layer[finite]).to(torch.float64)

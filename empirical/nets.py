@@ -26,12 +26,12 @@ def linear_net(weights: Weights, device: torch.device, dtype: torch.dtype) -> to
 def stack_weights(weights: Sequence[Weights], device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
     """Return each layer of all replicas as one tensor (B, out, in)."""
     depth = len(weights[0].layers)
-    return [
-        torch.tensor(np.stack([w.layers[i] for w in weights]), device=device, dtype=dtype) for i in range(depth)
-    ]
+    return [torch.tensor(np.stack([w.layers[i] for w in weights]), device=device, dtype=dtype) for i in range(depth)]
 
 
-def stack_data(samples: Sequence[Sample], device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def stack_data(
+    samples: Sequence[Sample], device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return X (B, n, d) and y' (B, k, n); a sample shared by all replicas is not copied."""
     shared = all(sample is samples[0] for sample in samples)
     rows = [sample.rows() for sample in (samples[:1] if shared else samples)]
@@ -53,9 +53,7 @@ def gram_is_safe(samples: Sequence[Sample]) -> bool:
     return True
 
 
-def stepper(
-    run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tensor
-) -> Callable[[int], None]:
+def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:
     """Return a function that makes a number of gradient descent updates of all replicas, in place.
 
     Parameters
@@ -147,25 +145,32 @@ def _weight_gradient(
     return lambda w: multiply(affine(y, w, Xt, beta=-1), X)
 
 
-def autograd_step(
-    net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor, rates: Sequence[float], factor: float
-) -> None:
-    """Make one update the plain way: forward, backward, subtract.
+def autograd_stepper(run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:
+    """Return a function that makes updates the plain way: forward, backward, subtract.
 
     Parameters
     ----------
+    run : Run
+        One replica, for its learning rates and loss.
     net : torch.nn.Sequential
         Its parameters are overwritten.
-    X, y : torch.Tensor, shapes (n, d) and (n, k)
+    X, y : torch.Tensor, shapes (n, d) and (k, n)
         Training data.
-    rates : sequence of float
-        Learning rate of each layer.
-    factor : float
-        What the summed squares are multiplied with.
+
+    Returns
+    -------
+    callable
+        ``advance(count)``.
     """
-    net.zero_grad()
-    (factor * (net(X) - y).square().sum()).backward()
-    with torch.no_grad():
-        for parameter, rate in zip(net.parameters(), rates, strict=True):
-            if parameter.grad is not None:
-                parameter -= rate * parameter.grad
+    rates, factor, targets = run.rates[0], run.gain / 2, y.T
+
+    def advance(count: int) -> None:
+        for _ in range(count):
+            net.zero_grad()
+            (factor * (net(X) - targets).square().sum()).backward()
+            with torch.no_grad():
+                for parameter, rate in zip(net.parameters(), rates, strict=True):
+                    if parameter.grad is not None:
+                        parameter -= float(rate) * parameter.grad
+
+    return advance

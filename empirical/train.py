@@ -17,7 +17,7 @@ from ..problem.trajectory import LARGE, build, derived, kept_large
 from ..problem.validate import choice
 from .device import choose_device, choose_dtype, synchronise
 from .measure import measure
-from .nets import autograd_step, linear_net, stack_data, stack_weights, stepper
+from .nets import autograd_stepper, linear_net, stack_data, stack_weights, stepper
 from .progress import progress_bar
 
 METHODS = ("analytic", "autograd")
@@ -104,10 +104,17 @@ def train(
     checkpoints = [np.concatenate([result[2][i] for result in results]) for i in range(depth if results[0][2] else 0)]
     done = min(result[3] for result in results)
     return build(
-        run, values, kind="training", method=f"{method} gradients", seconds=time.perf_counter() - began,
-        final_layers=final, kept_weights=checkpoints,
-        interrupted_after=done - 1 if done < len(run.descent.recorded) else None, dtype=dtype, device=str(place),
-    )  # fmt: skip
+        run,
+        values,
+        kind="training",
+        method=f"{method} gradients",
+        seconds=time.perf_counter() - began,
+        final_layers=final,
+        kept_weights=checkpoints,
+        interrupted_after=done - 1 if done < len(run.descent.recorded) else None,
+        dtype=dtype,
+        device=str(place),
+    )
 
 
 def _batches(run: Run, device: torch.device, dtype: torch.dtype, method: str) -> Iterator[Run]:
@@ -123,9 +130,14 @@ Result = tuple[dict[str, np.ndarray], list[np.ndarray], list[np.ndarray], int]
 
 
 def _train_batch(
-    run: Run, device: torch.device, dtype: torch.dtype, method: str, kept: Sequence[str],
-    interruption: Interruption, advance: Callable[[int], None],
-) -> Result:  # fmt: skip
+    run: Run,
+    device: torch.device,
+    dtype: torch.dtype,
+    method: str,
+    kept: Sequence[str],
+    interruption: Interruption,
+    advance: Callable[[int], None],
+) -> Result:
     descent = run.descent
     X, y = stack_data(run.samples, device, dtype)
     if method == "analytic":
@@ -134,10 +146,7 @@ def _train_batch(
     else:
         net = linear_net(run.weights[0], device, dtype)
         layers = [parameter.data[None] for parameter in net.parameters()]
-
-        def step(count: int) -> None:
-            for _ in range(count):
-                autograd_step(net, X[0], y[0].T, run.rates[0], run.gain / 2)
+        step = autograd_stepper(run, net, X[0], y[0])
 
     recorded, keep_steps = descent.recorded, np.array(descent.keep_weights, dtype=np.int64)
     stops = np.union1d(recorded, keep_steps)
@@ -189,9 +198,7 @@ def _measure_block(run: Run, buffers: list[torch.Tensor], kept: Sequence[str]) -
     rows: list[dict[str, Any]] = []
     for b, (sample, weights) in enumerate(zip(run.samples, run.weights, strict=True)):
         states = [buffer[:, b] for buffer in buffers]
-        measured = measure(
-            sample, states, factor=run.gain / 2, risk=run.descent.risk, names=run.descent.measure
-        )
+        measured = measure(sample, states, factor=run.gain / 2, risk=run.descent.risk, names=run.descent.measure)
         row = {name: tensor.cpu().numpy() for name, tensor in measured.items()}
         row |= derived(sample, row["weight"])
         row |= _project(sample, weights, states)

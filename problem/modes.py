@@ -17,7 +17,8 @@ class Modes:
         Squared singular values, descending, zero for missing modes (n < d, or linearly dependent features).
     V : numpy.ndarray, shape (d, d), or None
         Right singular vectors as columns; None is the identity. Columns are signed so that ``c >= 0``
-        (with several outputs: so that the largest entry of a mode's c is positive). Among equal S the basis is arbitrary.
+        (with several outputs: so that the largest entry of a mode's c is positive). Among equal S the basis is
+        arbitrary.
     left : numpy.ndarray, shape (d,) or (d, k)
         U'y, zero for missing modes.
     irreducible : float

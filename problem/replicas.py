@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -70,6 +71,11 @@ def replicas(
     ------
     ValueError
         For sequences of different length, or samples, weights, steps or records that do not match.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a replica starts at a saddle, where every gradient vanishes: it never moves.
     """
     columns = []
     for name, value, kind in (("sample", sample, Sample), ("weights", weights, Weights), ("descent", descent, Descent)):
@@ -107,6 +113,13 @@ def replicas(
     )
     if not run.rates.any():
         raise ValueError("every layer is frozen, so nothing is trained; leave one layer out of frozen")
+    still = [b for b in range(size) if _never_moves(samples[b], starts[b])]
+    if still:
+        warnings.warn(
+            f"replica {still[0]} starts where every gradient vanishes (a saddle): it never moves; start elsewhere",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return run
 
 
@@ -158,7 +171,25 @@ def draw(
     return samples, weights, [k if "batches" in replicate else seed for k in seeds]
 
 
+def _never_moves(sample: Sample, weights: Weights) -> bool:
+    """Whether all gradients vanish exactly although the weight is not a minimiser."""
+    modes = sample.modes
+    under = [modes.to_modes(weights.layers[0])]
+    for layer in weights.layers[1:]:
+        under.append(layer @ under[-1])
+    back = modes.c.reshape(sample.dim, -1).T - modes.S * under[-1]
+    if not np.any(back):
+        return False
+    for layer, below in zip(reversed(weights.layers[1:]), reversed(under[:-1]), strict=True):
+        if np.any(back @ below.T):
+            return False
+        back = layer.T @ back
+    return not np.any(back)
+
+
 def _same(what: str, values: list[Any], meaning: str) -> None:
     for i, value in enumerate(values):
         if value != values[0]:
-            raise ValueError(f"{what} of one batch must share their {meaning}, got {values[0]} and {value} (replica {i})")
+            raise ValueError(
+                f"{what} of one batch must share their {meaning}, got {values[0]} and {value} (replica {i})"
+            )

@@ -214,9 +214,7 @@ class Sample:
         left = np.sqrt(S) * arrays["beta"] + np.where(S > 0, noise, 0.0)
         left.flags.writeable = False
         modes = Modes(S, None, left, float(np.sum(noise[S == 0] ** 2)), len(S))
-        return cls(
-            beta=arrays["beta"], covariance=arrays["risk_weights"], groups=groups, given_modes=modes, name=name
-        )
+        return cls(beta=arrays["beta"], covariance=arrays["risk_weights"], groups=groups, given_modes=modes, name=name)
 
     @classmethod
     def from_csv(
@@ -325,7 +323,8 @@ class Sample:
         -------
         numpy.ndarray, shape (...)
             With a known covariance the population value against the noise-free target,
-            ``(beta - w/sd)' covariance (beta - w/sd) + (mean/sd . w)^2``, with the mean and sd of standardising (absolute:
+            ``(beta - w/sd)' covariance (beta - w/sd) + (mean/sd . w)^2``, with the mean and sd of standardising
+            (absolute:
             the mean of a folded normal, so Gaussian inputs are assumed). Else the mean over the test rows against
             ``y_test``. Else the mean over the training inputs, against the target where it is known.
 
@@ -371,7 +370,7 @@ class Sample:
         """R of the QR decomposition of [X_test, y_test]: the same errors in d + k rows, without cancellation."""
         X, y = self._test_rows
         joined = np.column_stack([X, y])
-        return (np.linalg.qr(joined, mode="r") if len(X) > joined.shape[1] else joined), len(X)
+        return (np.asarray(np.linalg.qr(joined, mode="r")) if len(X) > joined.shape[1] else joined), len(X)
 
     def _row_risk(self, w: np.ndarray, kind: str) -> np.ndarray:
         if kind == "squared":
@@ -387,4 +386,3 @@ class Sample:
         outputs = f", outputs={self.outputs}" if self.output_shape else ""
         seed = "" if self.seed is None else f", seed={self.seed}"
         return f"Sample({self.name}: samples={self.samples}, dim={self.dim}{outputs}, risk on {self.risk_kind}{seed})"
-

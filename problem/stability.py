@@ -160,7 +160,8 @@ def predicted_curvature(sample: Sample, weights: Weights, rates: np.ndarray, gai
         Gradient descent converges there if it is below 2.
     exact : bool
         True for two-layer rank-one starts with one output, where the flow's end is known. For other two-layer starts
-        the infinitely wide limit stands in, for more layers the balanced minimum; never less than the start's curvature.
+        the infinitely wide limit stands in, for more layers the balanced minimum; never less than the start's
+        curvature.
 
     Notes
     -----

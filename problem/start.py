@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class RankOne:
     hidden: Any = 50
 
     def __post_init__(self) -> None:
-        factors = list(self.u) if isinstance(self.u, tuple | list | np.ndarray) else [self.u]
+        factors: list[Any] = list(self.u) if isinstance(self.u, tuple | list | np.ndarray) else [self.u]
         factors = [f if isinstance(f, Normal) else number(f, "u") for f in factors]
         hidden = _widths(self.hidden)
         if len(factors) == 1 and len(hidden) > 1:
@@ -59,8 +61,8 @@ class RankOne:
             hidden = hidden * len(factors)
         if not factors or len(factors) != len(hidden):
             raise ValueError(f"u and hidden must have one entry a hidden layer, got {len(factors)} and {len(hidden)}")
-        object.__setattr__(self, "u", tuple(factors) if len(factors) > 1 else factors[0])
-        object.__setattr__(self, "hidden", hidden if len(hidden) > 1 else hidden[0])
+        object.__setattr__(self, "u", _one_or_all(factors))
+        object.__setattr__(self, "hidden", _one_or_all(hidden))
         if not isinstance(self.z, Normal):
             z = real_array(self.z, "z", ndim=(0, 1))
             object.__setattr__(self, "z", z if z.ndim else float(z))
@@ -209,19 +211,22 @@ def start_settings(start: Any) -> dict[str, Any]:
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
-    values = list(hidden) if isinstance(hidden, tuple | list | np.ndarray) else [hidden]
+    values: list[Any] = list(hidden) if isinstance(hidden, tuple | list | np.ndarray) else [hidden]
     if not values:
         raise ValueError("hidden must name at least one width, got none")
     return tuple(whole(width, "hidden", minimum=1) for width in values)
 
 
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return next(iter(values)) if len(values) == 1 else tuple(values)
+
+
 def _check(start: Any, *fields: str, minimum: float = -math.inf) -> None:
     for field in fields:
         object.__setattr__(start, field, number(getattr(start, field), field, minimum=minimum))
-    widths = _widths(start.hidden)
-    object.__setattr__(start, "hidden", widths if len(widths) > 1 else widths[0])
+    object.__setattr__(start, "hidden", _one_or_all(_widths(start.hidden)))
 
 
 def _shapes(sample: Sample, hidden: Any) -> list[tuple[int, int]]:
     sizes = (sample.dim, *_widths(hidden), sample.outputs)
-    return [(out, into) for into, out in zip(sizes, sizes[1:], strict=False)]
+    return [(out, into) for into, out in pairwise(sizes)]

@@ -83,9 +83,15 @@ def read_csv(
     names = [header[j] for j in features]
     settings = {"data": Path(path).name, "target": target, "test": test, "split_seed": seed, "standardize": standardize}
     return split(
-        table[:, features], y, names=names, name=Path(path).stem, settings=settings, test=test, seed=seed,
+        table[:, features],
+        y,
+        names=names,
+        name=Path(path).stem,
+        settings=settings,
+        test=test,
+        seed=seed,
         standardize=standardize,
-    )  # fmt: skip
+    )
 
 
 def load(name: str, *, test: float = 0.2, seed: int = 0, standardize: bool = True) -> Sample:
@@ -118,9 +124,15 @@ def load(name: str, *, test: float = 0.2, seed: int = 0, standardize: bool = Tru
     bunch: Any = load_diabetes(scaled=False)
     settings = {"data": name, "test": test, "split_seed": seed, "standardize": standardize}
     return split(
-        bunch.data, bunch.target, names=bunch.feature_names, name=name, settings=settings, test=test, seed=seed,
+        bunch.data,
+        bunch.target,
+        names=bunch.feature_names,
+        name=name,
+        settings=settings,
+        test=test,
+        seed=seed,
         standardize=standardize,
-    )  # fmt: skip
+    )
 
 
 def split(
@@ -181,9 +193,17 @@ def split(
         X = (X - mean) / std
         y = (y - y_mean) / y_std if y.ndim == 2 else (y - y_mean[0]) / y_std[0]
     return Sample(
-        X[train_rows], y[train_rows], X_test=X[test_rows], y_test=y[test_rows], feature_mean=mean, feature_std=std,
-        feature_names=names, name=name, seed=seed, settings=settings,
-    )  # fmt: skip
+        X[train_rows],
+        y[train_rows],
+        X_test=X[test_rows],
+        y_test=y[test_rows],
+        feature_mean=mean,
+        feature_std=std,
+        feature_names=names,
+        name=name,
+        seed=seed,
+        settings=settings,
+    )
 
 
 def column_scale(X: np.ndarray, names: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:

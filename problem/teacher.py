@@ -55,8 +55,8 @@ class LinearTeacher:
     noise_in : {"samples", "modes"}
         Draw the noise per sample, or per left singular vector (no noise outside the span of X).
     beta : {"whitened", "ones", "gaussian"} or array_like, shape (d,) or (d, k)
-        Target weight. "whitened": Gaussian, divided by the input scales, times ``emphasis`` on the small ones, scaled to
-        norm ``beta_norm``. "gaussian": Gaussian scaled to norm ``beta_norm``.
+        Target weight. "whitened": Gaussian, divided by the input scales, times ``emphasis`` on the small ones,
+        scaled to norm ``beta_norm``. "gaussian": Gaussian scaled to norm ``beta_norm``.
     emphasis, beta_norm : float
         See ``beta``.
     scale_beta : bool
@@ -149,7 +149,9 @@ class LinearTeacher:
 
     def settings(self) -> dict[str, Any]:
         """Return the fields as plain numbers and text, for the record."""
-        fields = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
+        fields = {
+            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()
+        }
         return {"teacher": type(self).__name__, **fields}
 
     def sample(self, seed: int = 0) -> Sample:
@@ -186,13 +188,21 @@ class LinearTeacher:
             mean, deviation = column_scale(X)
             X = (X - mean) / deviation
         return Sample(
-            X, y, beta, covariance, groups=self._groups(scale, rotation), feature_mean=mean, feature_std=deviation,
-            name="linear teacher", seed=seed, settings=self.settings(),
-        )  # fmt: skip
+            X,
+            y,
+            beta,
+            covariance,
+            groups=self._groups(scale, rotation),
+            feature_mean=mean,
+            feature_std=deviation,
+            name="linear teacher",
+            seed=seed,
+            settings=self.settings(),
+        )
 
     def _raw_std(self) -> np.ndarray:
         std = np.asarray(self.input_std)
-        return np.geomspace(*std, self.dim) if std.shape == (2,) else np.broadcast_to(std, (self.dim,))
+        return np.geomspace(std[0], std[1], self.dim) if std.shape == (2,) else np.broadcast_to(std, (self.dim,))
 
     def _scales(self, count: int, other: float, default_ones: int) -> np.ndarray:
         """The spectrum: ``count`` scales, 1 and ``other``."""
@@ -266,7 +276,7 @@ class LinearTeacher:
 
         def scaled(signal: float) -> np.ndarray:
             ratio = DEFAULT_NOISE_RATIO if self.noise is None and self.noise_ratio is None else self.noise_ratio
-            level = self.noise if ratio is None else ratio * signal
+            level: Any = self.noise if ratio is None else ratio * signal
             first, second = level if isinstance(level, tuple) else (level, level)
             noise = (np.where(first_kind, first, second) * drawn.T).T
             return U @ noise if by_mode else noise

@@ -2,7 +2,8 @@
 
 A trajectory has the dimensions ``replica`` and ``step`` and float64 variables, all of one state per step:
 
-* always ``loss``, ``risk``, ``weight_norm`` and ``grad_norm`` (by layer), and ``weight`` unless it was dropped for size;
+* always ``loss``, ``risk``, ``weight_norm`` and ``grad_norm`` (by layer), and ``weight`` unless it was dropped for
+size;
 * ``weight_norm_group``, ``weight_error``, ``weight_error_relative``, ``weight_mse``, ``mode_strength``, ``u``, ``z``
   where they make sense, absent otherwise;
 * the problem itself: ``S``, ``c``, ``target``, ``least_squares``, ``irreducible_loss``, ``signal``, ``lr``, ...;
@@ -186,7 +187,11 @@ def build(
         dims, unit, text = RECORDED[name]
         if name == "risk":
             unit, text = _risk_label(run)
-        variables[name] = (_dims(("replica", "step"), dims, many, array.ndim), array, {"units": unit, "long_name": text})
+        variables[name] = (
+            _dims(("replica", "step"), dims, many, array.ndim),
+            array,
+            {"units": unit, "long_name": text},
+        )
     for name, array in _problem(run).items():
         dims, unit, text = PROBLEM[name]
         variables[name] = (_dims(("replica",), dims, many, array.ndim), array, {"units": unit, "long_name": text})
@@ -237,9 +242,13 @@ def _outcomes(
             layers = final_layers[b] if final_layers is not None else None
             status.append(
                 outcome(
-                    loss[b], starts[key], normal * sample.modes.irreducible, predicted=predicted, exact=exact,
+                    loss[b],
+                    starts[key],
+                    normal * sample.modes.irreducible,
+                    predicted=predicted,
+                    exact=exact,
                     end_curvature=lambda s=sample, w=layers, r=rates: curvature(s, w, r, run.gain) if w else 0.0,
-                )  # fmt: skip
+                )
             )
     return status, diverged
 
@@ -292,9 +301,11 @@ def _coordinates(run: Run, values: Mapping[str, np.ndarray], kept_weights: Any) 
         "layer": ("layer", np.arange(1, depth + 1), {"long_name": "layer, counted from 1"}),
         "group": ("group", np.array(list(sample.groups)), {"long_name": "group of features"}),
         "group_mask": (
-            ("group", "feature"), np.array(list(sample.groups.values()), dtype=np.int8), {"long_name": "group members"}
+            ("group", "feature"),
+            np.array(list(sample.groups.values()), dtype=np.int8),
+            {"long_name": "group members"},
         ),
-    }  # fmt: skip
+    }
     if sample.feature_names is not None:
         coordinates["feature"] = ("feature", np.array(sample.feature_names), {"long_name": "feature"})
     for name, seeds in (("data_seed", [s.seed for s in run.samples]), ("start_seed", [w.seed for w in run.weights])):
@@ -392,12 +403,15 @@ def check(ds: xr.Dataset) -> None:
 
 
 def _unflagged(ds: xr.Dataset, variable: xr.DataArray) -> list[str]:
-    finite = np.isfinite(variable.values).reshape(variable.sizes["replica"], variable.sizes["step"], -1).all(axis=2)
+    values = np.asarray(variable.values).reshape(variable.sizes["replica"], variable.sizes["step"], -1)
+    finite = np.all(np.isfinite(values), axis=2)
     if finite.all():
         return []
     status = ds["status"].values if "status" in ds else np.full(len(finite), "running")
     for b in np.flatnonzero(~finite.all(axis=1)):
         first = int(np.flatnonzero(~finite[b])[0])
         if status[b] not in ("diverged", "interrupted") or finite[b, first:].any():
-            return [f"{variable.name!r} is not finite at step {int(ds.step[first])} of replica {b}, and no status says so"]
+            return [
+                f"{variable.name!r} is not finite at step {int(ds.step[first])} of replica {b}, and no status says so"
+            ]
     return []

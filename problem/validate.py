@@ -60,7 +60,7 @@ def whole(value: Any, name: str, *, minimum: int) -> int:
             raise TypeError
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        number = operator.index(value)
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}; give an integer") from None
     if number < minimum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class Weights:
         if len(layers) < 2:
             raise ValueError(f"Weights needs two or more layers, W1 (h, d), W2 (k, h), got {len(layers)}")
         checked = tuple(real_array(layer, f"W{i + 1}", ndim=2) for i, layer in enumerate(layers))
-        for i, (below, above) in enumerate(zip(checked, checked[1:], strict=False)):
+        for i, (below, above) in enumerate(pairwise(checked)):
             if above.shape[1] != below.shape[0]:
                 raise ValueError(
                     f"W{i + 2} must have {below.shape[0]} columns, one a row of W{i + 1}, got shape {above.shape}; "

@@ -16,13 +16,15 @@ def compress(layers: tuple[np.ndarray, ...]) -> tuple[tuple[np.ndarray, ...], tu
     Returns
     -------
     small : tuple of numpy.ndarray
-        Layers of width ``min(h, fan-in + fan-out)``, C-contiguous copies, with the same product, gradient descent and flow.
+        Layers of width ``min(h, fan-in + fan-out)``, C-contiguous copies, with the same product, gradient descent
+        and flow.
     bases : tuple of numpy.ndarray, shape (h, h') each
         Orthonormal columns with ``W1 = bases[0] small[0]``, ``W2 = bases[1] small[1] bases[0]'``, ...
 
     Notes
     -----
-    Source: THEORY section 5d. Two layers shrink to width d + k; more layers only where a width exceeds its neighbours' sum.
+    Source: THEORY section 5d. Two layers shrink to width d + k; more layers only where a width exceeds its
+    neighbours' sum.
     """
     small = [np.array(layer) for layer in layers]
     bases = [np.eye(layer.shape[0]) for layer in layers[:-1]]

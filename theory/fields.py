@@ -17,7 +17,7 @@ from ..problem.stability import largest_eigenvalue
 
 
 class RankOneProblem(NamedTuple):
-    """What the field needs to know: ``S``, ``c`` (d,), and g x learning rate of u (second layer) and z (first layer)."""
+    """The field's coefficients: ``S``, ``c`` (d,), and g x learning rate of u (second layer) and of z (first)."""
 
     S: np.ndarray
     c: np.ndarray
@@ -90,7 +90,7 @@ def jacobian(problem: RankOneProblem, u: float, z: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
-def flow_velocity(state, t, S, c, gain_u, gain_z):  # noqa: ARG001
+def flow_velocity(state, t, S, c, gain_u, gain_z):
     """Velocity of the state (u, z_1 ... z_d); t is there for the solver."""
     u = state[0]
     out = np.empty_like(state)
@@ -105,7 +105,7 @@ def flow_velocity(state, t, S, c, gain_u, gain_z):  # noqa: ARG001
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
-def flow_jacobian(state, t, S, c, gain_u, gain_z):  # noqa: ARG001
+def flow_jacobian(state, t, S, c, gain_u, gain_z):
     """Jacobian of `flow_velocity`: an arrowhead."""
     u = state[0]
     d = S.shape[0]
@@ -208,7 +208,8 @@ def minimum_at(problem: RankOneProblem, u: float, z: np.ndarray | None = None) -
     Returns
     -------
     FixedPoint
-        Kind "minimum": one zero eigenvalue along the valley u z = const, one more for each missing mode, others negative.
+        Kind "minimum": one zero eigenvalue along the valley u z = const, one more for each missing mode, others
+        negative.
 
     Raises
     ------
@@ -259,6 +260,7 @@ def step_curvature(problem: RankOneProblem, u: float, z: np.ndarray) -> float:
 
     Notes
     -----
-    Source: THEORY section 4, ``lambda_max[diag(gain_z u^2 S) + gain_u (sqrt(S) z)(sqrt(S) z)']`` by the secular equation.
+    Source: THEORY section 4, ``lambda_max[diag(gain_z u^2 S) + gain_u (sqrt(S) z)(sqrt(S) z)']`` by the secular
+    equation.
     """
     return largest_eigenvalue(problem.gain_z * u**2 * problem.S, math.sqrt(problem.gain_u) * np.sqrt(problem.S) * z)

@@ -127,7 +127,8 @@ def modified_flow(
     Raises
     ------
     ValueError
-        For another start or order, or a learning rate above the predicted stability threshold, where no such flow exists.
+        For another start or order, or a learning rate above the predicted stability threshold, where no such flow
+        exists.
     RuntimeError
         If the solver fails, with its message.
 
@@ -153,8 +154,12 @@ def modified_flow(
     return _solve_all(
         run,
         lambda b: _rank_one(run, b, rtol, atol, modified_velocity, modified_jacobian),
-        "modified flow", f"rank-one modified flow of order {order}", rtol, atol, keep,
-    )  # fmt: skip
+        "modified flow",
+        f"rank-one modified flow of order {order}",
+        rtol,
+        atol,
+        keep,
+    )
 
 
 def _refuse(run: Run, side: str) -> None:
@@ -172,9 +177,13 @@ def _solve_all(
     began = time.perf_counter()
     rows = [drop(solve(b), kept) for b in range(run.size)]
     return build(
-        run, stack_replicas(run, rows), kind=kind, method=method, seconds=time.perf_counter() - began,
+        run,
+        stack_replicas(run, rows),
+        kind=kind,
+        method=method,
+        seconds=time.perf_counter() - began,
         options={"rtol": rtol, "atol": atol},
-    )  # fmt: skip
+    )
 
 
 def _times(run: Run) -> tuple[np.ndarray, slice]:
@@ -184,16 +193,30 @@ def _times(run: Run) -> tuple[np.ndarray, slice]:
 
 
 def _lsoda(
-    field: Any, jacobian: Any, start: np.ndarray, times: np.ndarray, arguments: tuple[Any, ...], rtol: float, atol: float
+    field: Any,
+    jacobian: Any,
+    start: np.ndarray,
+    times: np.ndarray,
+    arguments: tuple[Any, ...],
+    rtol: float,
+    atol: float,
 ) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", ODEintWarning)
         try:
             return np.asarray(
                 odeint(
-                    field, start, times, args=arguments, Dfun=jacobian, rtol=rtol, atol=atol, mxstep=10_000_000,
-                    mxordn=12, mxords=5,
-                )  # fmt: skip
+                    field,
+                    start,
+                    times,
+                    args=arguments,
+                    Dfun=jacobian,
+                    rtol=rtol,
+                    atol=atol,
+                    mxstep=10_000_000,
+                    mxordn=12,
+                    mxords=5,
+                )
             )
         except ODEintWarning as message:
             raise RuntimeError(f"the flow could not be solved: {message}; loosen rtol or shorten the run") from None
