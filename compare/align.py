@@ -69,6 +69,9 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
         present = [ds[name] for ds in trajectories.values() if name in ds]
         if not present:
             continue
+        shapes = {variable.shape for variable in present}
+        if len(shapes) > 1:
+            raise ValueError(f"sides must record {name!r} in one shape, got {' and '.join(map(str, sorted(shapes)))}")
         if name in PER_SIDE:
             default = "running" if name == "status" else -1
             values = [
