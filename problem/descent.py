@@ -132,7 +132,7 @@ class Descent:
         if self.record == 1:
             steps = np.array([self.steps])
         else:
-            steps = np.unique(np.concatenate([[0], np.round(np.geomspace(1, self.steps, self.record - 1))]))
+            steps = np.unique(np.concatenate([[0], np.round(np.geomspace(self.steps, 1, self.record - 1))]))
         steps = steps.astype(np.int64)
         steps.flags.writeable = False
         return steps
