@@ -200,8 +200,9 @@ def _measure_block(run: Run, buffers: list[torch.Tensor], kept: Sequence[str]) -
         states = [buffer[:, b] for buffer in buffers]
         measured = measure(sample, states, factor=run.gain / 2, risk=run.descent.risk, names=run.descent.measure)
         row = {name: tensor.cpu().numpy() for name, tensor in measured.items()}
-        row |= derived(sample, row["weight"])
-        row |= _project(sample, weights, states)
+        with np.errstate(all="ignore"):  # a diverging run overflows; its outcome says so
+            row |= derived(sample, row["weight"])
+            row |= _project(sample, weights, states)
         rows.append({name: array for name, array in row.items() if name not in LARGE or name in kept})
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     return {name: np.stack([row[name] for row in rows]) for name in shared}

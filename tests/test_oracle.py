@@ -40,7 +40,11 @@ def read(name):
 
 def pairs(file, ds):
     ds = ds.isel(replica=0)
-    norms = [ds.weight_norm[:, 0], *(ds.weight_norm_group.sel(group=g) for g in ("large", "small")), ds.weight_norm[:, 1]]
+    norms = [
+        ds.weight_norm[:, 0],
+        *(ds.weight_norm_group.sel(group=g) for g in ("large", "small")),
+        ds.weight_norm[:, 1],
+    ]
     return {
         "loss": (ds.loss, file["loss"]),
         "risk": (ds.risk * len(file["X_test"]), file["risk"]),
