@@ -71,7 +71,7 @@ def compare(
     --------
     >>> from twinmodes.problem import Descent, LinearTeacher, RankOne
     >>> ds = compare(LinearTeacher(), RankOne(), Descent(steps=200), sides=("recursion", "flow"))
-    >>> list(ds.side.values)
+    >>> ds.side.values.tolist()
     ['recursion', 'flow']
     """
     chosen = named_sides(sides)

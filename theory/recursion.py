@@ -68,7 +68,7 @@ def gradient_descent(
     >>> sample = LinearTeacher().sample(0)
     >>> run = gradient_descent(sample, RankOne().weights(sample, 0), Descent(steps=1000))
     >>> run.sizes["step"], run.attrs["method"]
-    (345, 'rank-one recursion')
+    (334, 'rank-one recursion')
     """
     choice(method, "method", METHODS)
     run = replicas(sample, weights, descent)

@@ -1,0 +1,202 @@
+"""The command as a user meets it: whole runs, one-line mistakes, light help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from twinmodes.cli.main import main
+from twinmodes.cli.presets import PRESETS
+from twinmodes.cli.problem import read_problem
+from twinmodes.compare import agreement, load
+from twinmodes.problem import Constant, LinearTeacher, Sample
+
+SMALL = ["--dim", "4", "--samples", "9", "--steps", "200"]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run the command in an empty folder; return exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+HEAVY = ("torch", "scipy", "sympy", "matplotlib", "xarray", "numba", "numpy")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom twinmodes.cli.main import main\n"
+        "for words in (['--help'], ['compare', '--help'], ['--version']):\n"
+        "    try:\n        main(words)\n    except SystemExit as stop:\n        assert not stop.code\n"
+        f"loaded = [name for name in {HEAVY} if name in sys.modules]\nassert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_texts_name_every_option_and_show_examples(run):
+    status, out, _ = run("compare", "--help")
+    assert status == 0 and "Examples:" in out
+    for option in ("--preset", "--data", "--dim", "--kappa", "--standardize", "--start", "--lr", "--seed", "--out"):
+        assert option in out
+    for command in ("figure", "describe", "list"):
+        assert "xample" in run(command, "--help")[1]
+
+
+def test_compare_whole(run, tmp_path):
+    status, out, err = run("compare", *SMALL, "--replicas", 2, "--out", "there/deep")
+    assert status == 0, err
+    assert "verdict: agrees" in out and "recursion" in out and "expected" in out
+    folder = tmp_path / "there" / "deep"
+    assert {p.name for p in folder.iterdir()} == {"compare.nc", "risk.png", "modes.png", "vector-field.png"}
+    ds = load(folder / "compare.nc")
+    assert ds.sizes["replica"] == 2 and agreement(ds).attrs["verdict"] == "agrees"
+    np.testing.assert_array_equal(ds.data_seed, [0, 1])
+
+
+@pytest.mark.parametrize("extra", [[], ["--sides", "recursion,trained"]])
+def test_real_data_without_another_option(run, tmp_path, extra):
+    status, out, err = run("compare", "--data", "diabetes", *extra)
+    assert status == 0, err
+    assert "verdict: agrees" in out and "0.1 x the predicted stability threshold" in out and "held-out risk" in out
+    ds = load(tmp_path / "out" / "compare.nc")
+    assert "weight_mse" not in ds and (ds.status == "converged").all()
+    assert float(agreement(ds).gap.sel(side="recursion").max()) < 1e-10
+
+
+def test_a_csv_of_ones_own(run, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 3))
+    rows = np.column_stack([X, X @ [1.0, -2.0, 0.5] + 0.1 * rng.standard_normal(40)])
+    (tmp_path / "mine.csv").write_text("a,b,c,y\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    status, out, err = run("compare", "--data", "mine.csv", "--steps", 5000)
+    assert status == 0, err
+    assert "verdict: agrees" in out
+    status, out, err = run("compare", "--data", "mine.csv", "--target", "c,y", "--steps", 500, "--out", "two")
+    assert status == 0, err
+    assert load(tmp_path / "two" / "compare.nc").sizes["output"] == 2
+
+
+MISTAKES = {
+    "unknown option": (["compare", "--colour", "red"], "No such option: --colour"),
+    "unknown command": (["dance"], "No such command 'dance'"),
+    "unknown preset": (["compare", "--preset", "x"], "preset must be one of default, notebook"),
+    "unknown side": (["compare", "--sides", "guess"], "side must be one of recursion"),
+    "unknown start": (["compare", "--start", "x"], "start must be one of rank-one"),
+    "unknown design": (["compare", "--design", "x"], "design must be one of"),
+    "unknown loss": (["compare", "--loss", "x"], "loss must be one of"),
+    "unknown figure": (["figure", "x"], "figure must be one of risk"),
+    "unknown device": (["compare", "--device", "x"], "device must be auto"),
+    "unknown dtype": (["compare", "--dtype", "x"], "dtype must be one of"),
+    "not a number": (["compare", "--dim", "many"], "many"),
+    "lr text": (["compare", "--lr", "fast"], "--lr must be a number"),
+    "lr zero": (["compare", "--lr", "0"], "lr must be positive"),
+    "lr length": (["compare", "--lr", "1e-3,1e-3,1e-3"], "one a layer, got 3"),
+    "steps": (["compare", "--steps", "0"], "steps must be a whole number >= 1"),
+    "noise": (["compare", "--noise", "-1"], "must not be negative"),
+    "one sample": (["compare", "--samples", "1", "--standardize"], "at least two samples"),
+    "recorded": (["compare", "--steps", "10", "--record", "5,20"], "between 0 and steps = 10"),
+    "data and dim": (["compare", "--data", "diabetes", "--dim", "3"], "--data brings its own rows and features; leave out --dim"),
+    "data and preset": (["compare", "--data", "diabetes", "--preset", "notebook"], "give one of them"),
+    "target alone": (["compare", "--target", "y"], "--target belongs to --data"),
+    "no such data": (["compare", "--data", "nowhere.csv"], "is no file"),
+    "wrong start option": (["compare", "--start", "gaussian", "--u", "1"], "the gaussian start has no --u; it takes --first"),
+    "not ours": (["figure", "risk", "--from", "text.nc"], "cannot be read as NetCDF"),
+    "missing file": (["figure", "risk", "--from", "nowhere.nc"], "there is no file nowhere.nc"),
+    "ending": (["figure", "risk", *SMALL, "--out", "risk.doc"], ".png"),
+    "window": (["figure", "risk", *SMALL, "--window", "9:3"], "FIRST < LAST"),
+    "fix": (["figure", "vector-field", "--plane", "u,z1", "--fix", "z2"], "--fix must be COORDINATE=VALUES"),
+    "plane elsewhere": (["figure", "risk", "--plane", "u,z1"], "--plane does nothing for the figure risk"),
+    "from and options": (["figure", "risk", "--from", "a.nc", "--dim", "3"], "--dim would do nothing"),
+    "adam": (["compare", *SMALL, "--optimizer", "adam"], "cannot do optimizer='adam'"),
+    "batch": (["compare", *SMALL, "--batch", "2"], "cannot do batch=2"),
+    "out is a file": (["compare", *SMALL, "--out", "text.nc"], "cannot write into text.nc"),
+    "seed": (["compare", "--seed", "-1"], "seed must be a whole number >= 0"),
+    "replicate": (["compare", "--replicate", "luck"], "replicate must name draws"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_one_line_and_status_2(case, run, tmp_path):
+    arguments, message = MISTAKES[case]
+    (tmp_path / "text.nc").write_text("hello")
+    status, out, err = run(*arguments)
+    assert status == 2, err
+    assert message in err and err.startswith("twinmodes: ") and err.count("\n") == 1
+    assert not (tmp_path / "out" / "compare.nc").exists()
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_that_cannot_be_written(run, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    status, _, err = run("compare", *SMALL, "--out", locked / "x")
+    assert status == 2 and "cannot write into" in err
+
+
+def test_divergence_is_status_1_and_says_what_is_stable(run):
+    status, out, err = run("compare", *SMALL, "--lr", "10")
+    assert status == 1
+    assert "diverged" in out and "largest stable learning rate" in err and "Traceback" not in err
+
+
+def test_a_saddle_is_warned_of(run):
+    status, _, err = run("compare", *SMALL, "--u", 0, "--z", 0)
+    assert status == 0 and err.count("it never moves") == 1
+
+
+def test_figures_from_a_file_and_from_a_problem(run, tmp_path):
+    assert run("compare", *SMALL)[0] == 0
+    for words in (
+        ["risk", "--from", "out/compare.nc", "--out", "a.svg", "--window", "10:150", "--linear"],
+        ["modes", "--from", "out/compare.nc", "--out", "b.pdf"],
+        ["vector-field", "--from", "out/compare.nc", "--out", "c.png"],
+        ["vector-field", "--plane", "u,z1", "--fix", "z2=1,5,10", "--dim", 2, "--samples", 9, "--out", "d.png"],
+        ["gap", *SMALL, "--out", "e.png"],
+    ):
+        status, out, err = run("figure", *words)
+        assert status == 0, err
+        assert "written:" in out
+    assert {p.name for p in tmp_path.iterdir()} >= {"a.svg", "b.pdf", "c.png", "d.png", "e.png"}
+
+
+def test_describe_and_list(run):
+    status, out, _ = run("describe", "--preset", "notebook")
+    assert status == 0 and "predicted final u" in out and "stability threshold" in out and "11.45, 8.552" in out
+    status, out, _ = run("describe", "--data", "diabetes")
+    assert status == 0 and "unknown" in out
+    status, out, _ = run("list")
+    assert status == 0 and all(name in out for name in (*PRESETS, "rank-one", "vector-field", "diabetes", "trained"))
+
+
+def test_presets_and_overrides():
+    problem = read_problem({"preset": "notebook-d50", "seed": 3, "steps": 7})
+    teacher, start, descent = problem.source, problem.start, problem.descent
+    assert isinstance(teacher, LinearTeacher) and isinstance(start, Constant)
+    assert (teacher.dim, teacher.samples, teacher.kappa, teacher.standardize, teacher.noise) == (50, 100, 10, True, 1)
+    assert (start.first, start.second, start.hidden, descent.lr, descent.steps) == (0.1, 0.001, 250, 1e-5, 7)
+    assert problem.seed == 3 and teacher.design == "exact"
+    assert isinstance(read_problem({"data": "diabetes"}).source, Sample)
+    drawn = read_problem({"u": "normal:0.5", "hidden": "5,6", "kappa": "none", "beta": "1,2", "dim": 2})
+    assert drawn.start.u[0].sd == 0.5 and drawn.start.hidden == (5, 6) and drawn.source.kappa is None
+    np.testing.assert_array_equal(drawn.source.beta, [1, 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "default"])
+def test_presets_run_whole(name, run):
+    status, out, err = run("compare", "--preset", name, "--sides", "recursion,trained")
+    assert status == 0, err
+    assert "verdict: agrees" in out
