@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,8 +145,16 @@ def list_() -> None:
     raise typer.Exit(run.names())
 
 
-def _warn(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"twinmodes: warning: {message}", file=sys.stderr)
+def _warner() -> Callable[..., None]:
+    """Print each warning once, as one line; several sides may have the same to say."""
+    said: set[str] = set()
+
+    def warn(message: Any, *_: Any, **__: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"twinmodes: warning: {message}", file=sys.stderr)
+
+    return warn
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -157,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
         Default: those of the process.
     """
     code: Any = 0
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = _warner()  # type: ignore[assignment]
     try:
         code = app(arguments, prog_name="twinmodes", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

@@ -12,7 +12,22 @@ PROBLEM, DATA, START, DESCENT = "Problem", "Data: the linear teacher", "Start", 
 
 
 def _option(kind: Any, text: str, panel: str, *flags: str, metavar: str | None = None) -> Any:
-    return Annotated[kind | None, typer.Option(*flags, help=text, rich_help_panel=panel, metavar=metavar)]
+    number = kind in (int, float)
+    shown = {int: "INT", float: "NUMBER"}[kind] if number else metavar
+    option = typer.Option(*flags, help=text, rich_help_panel=panel, metavar=shown)
+    # Numbers come as text and are read by _read, so that a mistake is answered in our words.
+    return Annotated[(str if number else kind) | None, option, kind]
+
+
+def _read(name: str, value: Any) -> Any:
+    kind = OPTIONS[name].__metadata__[1]
+    if kind not in (int, float):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value!r}; write it like 10") from None
 
 
 OPTIONS: dict[str, Any] = {
@@ -96,7 +111,8 @@ def with_problem(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(**values: Any) -> Any:
         problem = {name: values.pop(name) for name in OPTIONS if name in values}
-        return command(**values, problem={name: value for name, value in problem.items() if value is not None})
+        given = {name: _read(name, value) for name, value in problem.items() if value is not None}
+        return command(**values, problem=given)
 
     plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     wrapped.__signature__ = inspect.Signature([*plain, *added])  # type: ignore[attr-defined]

