@@ -8,8 +8,7 @@ from scipy.integrate import solve_ivp
 
 from twinmodes.compare import convergence
 from twinmodes.problem import Constant, Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, stability_threshold
-from twinmodes.theory import gradient_descent, gradient_flow, modified_flow
-from twinmodes.theory import fields
+from twinmodes.theory import fields, gradient_descent, gradient_flow, modified_flow
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-14}
 
