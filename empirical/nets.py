@@ -42,13 +42,13 @@ def stack_data(
 
 
 def gram_is_safe(samples: Sequence[Sample]) -> bool:
-    """Whether X'X may stand in for X: more rows than twice the features, and a condition number that cannot hurt.
+    """Whether X'X may stand in for X: at least twice as many rows as features, and a condition number that cannot hurt.
 
     Stepping with X'X squares the condition number of X; below 1e4 for X'X its error stays near 1e-12.
     """
     for sample in samples:
         S = sample.modes.S
-        if sample.samples <= 2 * sample.dim or S.min() * WELL_CONDITIONED < S.max():
+        if sample.samples < 2 * sample.dim or S.min() * WELL_CONDITIONED < S.max():
             return False
     return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from .progress import progress_bar
 
 METHODS = ("analytic", "autograd")
 CACHE = 1_000_000  # bytes of weights that one batch may hold on a CPU: more leaves the cache and stops paying
-BLOCK = 64_000_000  # bytes of recorded weights that wait to be measured
+BLOCK = 64_000_000  # bytes of recorded weights that may wait to be measured
+AT_ONCE = 2_000_000  # bytes of them that are measured in one go: they should stay in the cache
 
 
 def train(
@@ -150,7 +150,9 @@ def _train_batch(
 
     recorded, keep_steps = descent.recorded, np.array(descent.keep_weights, dtype=np.int64)
     stops = np.union1d(recorded, keep_steps)
-    room = max(1, BLOCK // sum(layer.numel() * dtype.itemsize for layer in layers))
+    size = sum(layer.numel() * dtype.itemsize for layer in layers)
+    at_once = AT_ONCE if run.shared_data else AT_ONCE * run.size
+    room = max(1, min(BLOCK // size, max(8, at_once // size)))
     waiting = [torch.empty((min(room, len(recorded)), *layer.shape), device=device, dtype=dtype) for layer in layers]
     blocks: list[dict[str, np.ndarray]] = []
     checkpoints: list[list[torch.Tensor]] = []
@@ -194,32 +196,38 @@ def _train_batch(
 
 
 def _measure_block(run: Run, buffers: list[torch.Tensor], kept: Sequence[str]) -> dict[str, np.ndarray]:
-    """Measure waiting records (r, B, out, in) of every replica, to arrays (B, r, ...)."""
-    rows: list[dict[str, Any]] = []
-    for b, (sample, weights) in enumerate(zip(run.samples, run.weights, strict=True)):
-        states = [buffer[:, b] for buffer in buffers]
-        measured = measure(sample, states, factor=run.gain / 2, risk=run.descent.risk, names=run.descent.measure)
-        row = {name: tensor.cpu().numpy() for name, tensor in measured.items()}
-        with np.errstate(all="ignore"):  # a diverging run overflows; its outcome says so
-            row |= derived(sample, row["weight"])
-            row |= _project(sample, weights, states)
-        rows.append({name: array for name, array in row.items() if name not in LARGE or name in kept})
-    shared = [name for name in rows[0] if all(name in row for row in rows)]
-    return {name: np.stack([row[name] for row in rows]) for name in shared}
+    """Measure waiting records (r, B, out, in) of every replica, to arrays (B, r, ...); those of one sample together."""
+    if run.shared_data:
+        flat = _measured(run, run.samples[0], [buffer.flatten(0, 1) for buffer in buffers])
+        values = {name: a.reshape(-1, run.size, *a.shape[1:]).swapaxes(0, 1) for name, a in flat.items()}
+    else:
+        rows = [_measured(run, sample, [buffer[:, b] for buffer in buffers]) for b, sample in enumerate(run.samples)]
+        values = {name: np.stack([row[name] for row in rows]) for name in rows[0] if all(name in row for row in rows)}
+    with np.errstate(all="ignore"):  # a diverging run overflows; its outcome says so
+        values |= _project(run, buffers)
+    return {name: array for name, array in values.items() if name not in LARGE or name in kept}
 
 
-def _project(sample: Sample, weights: Weights, states: list[torch.Tensor]) -> dict[str, np.ndarray]:
-    """Rank-one coordinates of the states along the start's directions; nothing where the start is not rank one."""
-    factors = weights.rank_one()
-    if factors is None:
+def _measured(run: Run, sample: Sample, states: list[torch.Tensor]) -> dict[str, np.ndarray]:
+    measured = measure(sample, states, factor=run.gain / 2, risk=run.descent.risk, names=run.descent.measure)
+    row = {name: tensor.cpu().numpy() for name, tensor in measured.items()}
+    with np.errstate(all="ignore"):  # a diverging run overflows; its outcome says so
+        return row | derived(sample, row["weight"])
+
+
+def _project(run: Run, buffers: list[torch.Tensor]) -> dict[str, np.ndarray]:
+    """Rank-one coordinates of records along the starts' directions, (B, r, ...); nothing where one is not rank one."""
+    factors = [weights.rank_one() for weights in run.weights]
+    if any(known is None for known in factors):
         return {}
-    directions = factors.p if isinstance(factors.p, tuple) else (factors.p,)
-    along = [torch.tensor(p, device=states[0].device) for p in directions]
-    wide = [state.to(torch.float64) for state in states]
-    above = [*along[1:], torch.ones(1, dtype=torch.float64, device=states[0].device)]
+    wide = [buffer.to(torch.float64) for buffer in buffers]
+    ps = [known.p if isinstance(known.p, tuple) else (known.p,) for known in factors]
+    along = [torch.tensor(np.stack(p), device=wide[0].device) for p in zip(*ps, strict=True)]
+    above = [*along[1:], torch.ones((run.size, 1), dtype=torch.float64, device=wide[0].device)]
     u = [
-        torch.einsum("o,moi,i->m", a, layer, p).cpu().numpy()
+        torch.einsum("bo,rboi,bi->br", a, layer, p).cpu().numpy()
         for a, layer, p in zip(above, wide[1:], along, strict=True)
     ]
-    z = torch.einsum("h,mhd->md", along[0], wide[0]).cpu().numpy()
-    return {"u": u[0] if len(u) == 1 else np.stack(u, axis=1), "z": sample.modes.to_modes(z)}
+    z = torch.einsum("bh,rbhd->brd", along[0], wide[0]).cpu().numpy()
+    z = np.stack([sample.modes.to_modes(rows) for sample, rows in zip(run.samples, z, strict=True)])
+    return {"u": u[0] if len(u) == 1 else np.stack(u, axis=2), "z": z}

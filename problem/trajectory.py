@@ -171,7 +171,8 @@ def build(
     """
     steps = run.descent.recorded
     values = {name: np.array(array, dtype=np.float64) for name, array in values.items()}
-    status, diverged = _outcomes(run, values["loss"], kind, final_layers, interrupted_after)
+    predictions = _predictions(run)
+    status, diverged = _outcomes(run, values["loss"], kind, final_layers, interrupted_after, predictions)
     for b, (name, step) in enumerate(zip(status, diverged, strict=True)):
         first_bad = None
         if name == "diverged":
@@ -192,7 +193,7 @@ def build(
             array,
             {"units": unit, "long_name": text},
         )
-    for name, array in _problem(run).items():
+    for name, array in _problem(run, predictions).items():
         dims, unit, text = PROBLEM[name]
         variables[name] = (_dims(("replica",), dims, many, array.ndim), array, {"units": unit, "long_name": text})
     for i, array in enumerate(kept_weights or ()):
@@ -209,12 +210,27 @@ def build(
     return ds
 
 
+Predictions = list[tuple[float, bool]]
+
+
+def _predictions(run: Run) -> Predictions:
+    """Predicted curvature of each replica, and whether it is exact; one computation for each distinct triple."""
+    known: dict[tuple[int, int, int], tuple[float, bool]] = {}
+    result = []
+    for sample, weights, descent, rates in zip(run.samples, run.weights, run.descents, run.rates, strict=True):
+        key = (id(sample), id(weights), id(descent))
+        if key not in known:
+            known[key] = predicted_curvature(sample, weights, rates, run.gain)
+        result.append(known[key])
+    return result
+
+
 def _outcomes(
-    run: Run, loss: np.ndarray, kind: str, final_layers: Any, interrupted_after: int | None
+    run: Run, loss: np.ndarray, kind: str, final_layers: Any, interrupted_after: int | None, predictions: Predictions
 ) -> tuple[list[str], list[int]]:
     status, diverged = [], []
     starts: dict[tuple[int, int], float] = {}
-    normal = run.gain / 2
+    normal, all_rates = run.gain / 2, run.rates
     for b, (sample, weights) in enumerate(zip(run.samples, run.weights, strict=True)):
         key = (id(sample), id(weights))
         if key not in starts:
@@ -237,8 +253,8 @@ def _outcomes(
             status.append("interrupted")
         else:
             discrete = kind in ("recursion", "training")
-            rates = run.rates[b]
-            predicted, exact = predicted_curvature(sample, weights, rates, run.gain) if discrete else (0.0, True)
+            rates = all_rates[b]
+            predicted, exact = predictions[b] if discrete else (0.0, True)
             layers = final_layers[b] if final_layers is not None else None
             status.append(
                 outcome(
@@ -253,7 +269,7 @@ def _outcomes(
     return status, diverged
 
 
-def _problem(run: Run) -> dict[str, np.ndarray]:
+def _problem(run: Run, predictions: Predictions) -> dict[str, np.ndarray]:
     """What the replicas were told, stacked; one computation for each distinct sample."""
     rows: dict[int, dict[str, np.ndarray]] = {}
     for sample in run.samples:
@@ -274,14 +290,10 @@ def _problem(run: Run) -> dict[str, np.ndarray]:
         rows[id(sample)] = row
     result = {name: np.stack([np.asarray(rows[id(s)][name]) for s in run.samples]) for name in rows[id(run.samples[0])]}
     result["lr"] = run.rates
-    thresholds: dict[tuple[int, int, int], float] = {}
-    for key in zip(run.samples, run.weights, run.descents, strict=True):
-        ids = (id(key[0]), id(key[1]), id(key[2]))
-        if ids not in thresholds:
-            thresholds[ids] = stability_threshold(*key)
-    values = [thresholds[id(s), id(w), id(d)] for s, w, d in zip(run.samples, run.weights, run.descents, strict=True)]
-    if np.all(np.isfinite(values)):
-        result["stable_lr"] = np.array(values)
+    curvatures = np.array([value for value, _ in predictions])
+    if np.all(curvatures > 0):
+        first = [d.lr[0] if isinstance(d.lr, tuple) else d.lr for d in run.descents]
+        result["stable_lr"] = 2 * np.array(first) / curvatures
     return result
 
 
@@ -390,19 +402,19 @@ def check(ds: xr.Dataset) -> None:
     for name, (tail, _, _) in RECORDED.items():
         if name not in ds:
             continue
-        variable = ds[name]
+        variable = ds.variables[name]  # not ds[name], which builds a DataArray with its coordinates
         wanted = _dims(("replica", "step"), tail, "output" in variable.dims, variable.ndim)
         if variable.dims != wanted:
             breaches.append(f"{name!r} must have dimensions {wanted}, got {variable.dims}")
         elif variable.dtype != np.float64:
             breaches.append(f"{name!r} must be float64, got {variable.dtype}")
         else:
-            breaches.extend(_unflagged(ds, variable))
+            breaches.extend(_unflagged(ds, name, variable))
     if breaches:
         raise ValueError(f"not a trajectory: {'; '.join(breaches)}; see twinmodes.problem.trajectory")
 
 
-def _unflagged(ds: xr.Dataset, variable: xr.DataArray) -> list[str]:
+def _unflagged(ds: xr.Dataset, name: str, variable: xr.Variable) -> list[str]:
     values = np.asarray(variable.values).reshape(variable.sizes["replica"], variable.sizes["step"], -1)
     finite = np.all(np.isfinite(values), axis=2)
     if finite.all():
@@ -411,7 +423,5 @@ def _unflagged(ds: xr.Dataset, variable: xr.DataArray) -> list[str]:
     for b in np.flatnonzero(~finite.all(axis=1)):
         first = int(np.flatnonzero(~finite[b])[0])
         if status[b] not in ("diverged", "interrupted") or finite[b, first:].any():
-            return [
-                f"{variable.name!r} is not finite at step {int(ds.step[first])} of replica {b}, and no status says so"
-            ]
+            return [f"{name!r} is not finite at step {int(ds.step[first])} of replica {b}, and no status says so"]
     return []

@@ -229,7 +229,7 @@ def _rank_one(
     if sample.dim > MOST_MODES:
         raise ValueError(f"the flow holds a dense Jacobian: at most {MOST_MODES} modes, got {sample.dim}")
     factors: Any = run.weights[b].rank_one()
-    problem: RankOneProblem = rank_one_problem(sample, run.rates[b], run.gain)
+    problem: RankOneProblem = rank_one_problem(sample, descent.rates(2), run.gain)
     start = np.concatenate([[factors.u], sample.modes.to_modes(factors.z)])
     times, cut = _times(run)
     states = _lsoda(field, jacobian, start, times, tuple(problem), rtol, atol)[cut]
@@ -244,7 +244,7 @@ def _closure(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray
     first = modes.to_modes(first)
     start = np.concatenate([(second @ first)[0], (first.T @ first).ravel(), [np.sum(second**2)]])
     S, c = np.ascontiguousarray(modes.S), np.ascontiguousarray(modes.c.reshape(-1))
-    gains = run.gain * run.rates[b]
+    gains = run.gain * run.descents[b].rates(len(run.weights[b].layers))
     states = _explicit(lambda t, y: _closure_velocity(y, S, c, gains[0], gains[1]), start, run, rtol, atol)
     w, M, a = states[:, :d], states[:, d:-1].reshape(-1, d, d), states[:, -1]
     r = c - S * w
@@ -290,7 +290,7 @@ def _layers(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]
     shapes = [layer.shape for layer in small]
     ends = np.cumsum([layer.size for layer in small])[:-1]
     S, c = modes.S, modes.c.reshape(sample.dim, -1).T
-    gains = run.gain * run.rates[b]
+    gains = run.gain * run.descents[b].rates(len(run.weights[b].layers))
 
     def unpack(state: np.ndarray) -> list[np.ndarray]:
         return [part.reshape(shape) for part, shape in zip(np.split(state, ends), shapes, strict=True)]
