@@ -50,25 +50,32 @@ def measure(
         under.append(layer @ under[-1])
     w = under[-1]
     residual = torch.einsum("nd,mkd->mkn", rows, w) - targets.T
-    back = 2 * factor * torch.einsum("mkn,nd->mkd", residual, rows)
+    pull = 2 * factor * torch.einsum("mkn,nd->mkd", residual, rows)
+    # The gradient of a layer is over' (pull under'): two thin factors, whose product is never formed.
+    over = torch.eye(w.shape[1], dtype=torch.float64, device=device).expand(len(w), -1, -1)
     slopes = []
-    for i in range(len(wide) - 1, 0, -1):
-        slopes.insert(0, torch.linalg.matrix_norm(back @ under[i - 1].mT))
-        back = wide[i].mT @ back
-    slopes.insert(0, torch.linalg.matrix_norm(back))
+    for i in range(len(wide) - 1, -1, -1):
+        slopes.insert(0, _norm_of_product(over, pull @ under[i - 1].mT if i else pull))
+        over = over @ wide[i]
     columns = wide[0].square().sum(dim=1)
+    norms = [columns.sum(dim=1).sqrt(), *(torch.linalg.matrix_norm(layer) for layer in wide[1:])]
     masks = [torch.tensor(mask, device=device) for mask in sample.groups.values()]
     values = {
         "weight": w if sample.output_shape else w[:, 0],
         "loss": factor * residual.square().sum(dim=(1, 2)),
         "risk": fresh_error(sample, w, risk),
-        "weight_norm": torch.stack([torch.linalg.matrix_norm(layer) for layer in wide], dim=1),
+        "weight_norm": torch.stack(norms, dim=1),
         "weight_norm_group": torch.stack([columns[:, mask].sum(dim=1).sqrt() for mask in masks], dim=1),
         "grad_norm": torch.stack(slopes, dim=1),
     }
     if "rank" in names:
         values["rank"] = numerical_rank(layers[0])
     return values
+
+
+def _norm_of_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Frobenius norm of ``left' right`` for thin factors (m, k, a) and (m, k, b), shape (m,)."""
+    return (left @ left.mT * (right @ right.mT)).sum(dim=(1, 2)).clamp(min=0).sqrt()
 
 
 def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:

@@ -24,9 +24,14 @@ def linear_net(weights: Weights, device: torch.device, dtype: torch.dtype) -> to
 
 
 def stack_weights(weights: Sequence[Weights], device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Return each layer of all replicas as one tensor (B, out, in)."""
+    """Return each layer of all replicas as one tensor (B, out, in); the first is stored along its hidden units.
+
+    There the two-layer update works on long rows, also where there are few features.
+    """
     depth = len(weights[0].layers)
-    return [torch.tensor(np.stack([w.layers[i] for w in weights]), device=device, dtype=dtype) for i in range(depth)]
+    layers = [torch.tensor(np.stack([w.layers[i] for w in weights]), device=device, dtype=dtype) for i in range(depth)]
+    layers[0] = layers[0].mT.contiguous().mT
+    return layers
 
 
 def stack_data(
@@ -75,7 +80,7 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
     rates = run.rates * run.gain
     trained = [i for i in range(len(layers)) if rates[:, i].any()]
     views = [layer[0] for layer in layers] if single else layers
-    transposed = [view.transpose(-1, -2) for view in views]
+    transposed = [view.mT for view in views]
     gradient = _weight_gradient(run.samples, X, y, single)
     if single or np.all(rates == rates[0]):
         factors: list[float] | None = [-float(rate) for rate in rates[0]]
@@ -91,22 +96,27 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
     def two_layers(count: int) -> None:
         W1, W2 = views
         W1t, W2t = transposed
-        product, pull = torch.empty_like(W2 @ W1), torch.empty_like(W2)
+        product, pull = multiply(W2, W1), torch.empty_like(W2)
+        slope = torch.empty_like(product)
+        slope_t = slope.mT
         first, second = 0 in trained, 1 in trained
+        entrywise = W2.shape[-2] == 1 and not single  # an outer product of long rows, faster than a batched one
         for _ in range(count):
             multiply(W2, W1, out=product)
-            slope = gradient(product)
+            gradient(product, slope)
             if second:
                 multiply(slope, W1t, out=pull)
-            if factors is None:
-                if first:
-                    add_product(W1, W2t, slope * scales[0])
-                if second:
+            if first:
+                if factors is None:
+                    W1t.addcmul_(slope_t * scales[0], W2) if entrywise else add_product(W1t, slope_t * scales[0], W2)
+                elif entrywise:
+                    W1t.addcmul_(slope_t, W2, value=factors[0])
+                else:
+                    add_product(W1t, slope_t, W2, alpha=factors[0])
+            if second:
+                if factors is None:
                     W2.addcmul_(pull, scales[1])
-            else:
-                if first:
-                    add_product(W1, W2t, slope, alpha=factors[0])
-                if second:
+                else:
                     W2.add_(pull, alpha=factors[1])
 
     def any_layers(count: int) -> None:
@@ -114,10 +124,11 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
             under = [views[0]]
             for view in views[1:]:
                 under.append(multiply(view, under[-1]))
-            back = gradient(under[-1])
+            back = torch.empty_like(under[-1])
+            gradient(under[-1], back)
             slopes = []
             for i in range(len(views) - 1, 0, -1):
-                slopes.append((i, multiply(back, under[i - 1].transpose(-1, -2))))
+                slopes.append((i, multiply(back, under[i - 1].mT)))
                 back = multiply(transposed[i], back)
             slopes.append((0, back))
             for i, slope in slopes:
@@ -133,16 +144,17 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
 
 def _weight_gradient(
     samples: Sequence[Sample], X: torch.Tensor, y: torch.Tensor, single: bool
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The gradient of half the summed squares with respect to the end-to-end weight (.., k, d): ``(w X' - y') X``."""
+) -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """Write the gradient of half the summed squares by the end-to-end weight (.., k, d), ``(w X' - y') X``, into out."""
     X, y = (X[0], y[0]) if single else (X, y)
-    Xt = X.transpose(-1, -2)
+    Xt = X.mT
     affine = torch.addmm if single else torch.baddbmm
     multiply = torch.mm if single else torch.bmm
     if gram_is_safe(samples):
         gram, cross = Xt @ X, y @ X
-        return lambda w: affine(cross, w, gram, beta=-1)
-    return lambda w: multiply(affine(y, w, Xt, beta=-1), X)
+        return lambda w, out: affine(cross, w, gram, beta=-1, out=out)
+    residual = torch.empty_like(y, memory_format=torch.contiguous_format)
+    return lambda w, out: multiply(affine(y, w, Xt, beta=-1, out=residual), X, out=out)
 
 
 def autograd_stepper(run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:

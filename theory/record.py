@@ -91,12 +91,14 @@ def layered_record(
     strength = under[-1]
     root = np.sqrt(modes.S)
     residual = root * (modes.left.reshape(sample.dim, -1).T - root * strength)
-    back = residual
+    above = np.broadcast_to(np.eye(residual.shape[1]), (len(residual), residual.shape[1], residual.shape[1]))
     gradients = []
-    for i in range(len(layers) - 1, 0, -1):
-        gradients.insert(0, np.linalg.norm(back @ under[i - 1].swapaxes(1, 2), axis=(1, 2)))
-        back = layers[i].swapaxes(1, 2) @ back
-    gradients.insert(0, np.linalg.norm(back, axis=(1, 2)))
+    for i in range(len(layers) - 1, -1, -1):
+        # The gradient is above' below with k rows each: its norm is that of their k x k Gram matrices.
+        below = residual @ under[i - 1].swapaxes(1, 2) if i else residual
+        grams = (above @ above.swapaxes(1, 2)) * (below @ below.swapaxes(1, 2))
+        gradients.insert(0, np.sqrt(np.maximum(grams.sum(axis=(1, 2)), 0)))
+        above = above @ layers[i]
     strength = strength if sample.output_shape else strength[:, 0]
     weight = modes.to_features(strength)
     values = derived(sample, weight)
