@@ -95,7 +95,7 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
 
     def two_layers(count: int) -> None:
         W1, W2 = views
-        W1t, W2t = transposed
+        W1t, _ = transposed
         product, pull = multiply(W2, W1), torch.empty_like(W2)
         slope = torch.empty_like(product)
         slope_t = slope.mT
@@ -145,7 +145,7 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
 def _weight_gradient(
     samples: Sequence[Sample], X: torch.Tensor, y: torch.Tensor, single: bool
 ) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    """Write the gradient of half the summed squares by the end-to-end weight (.., k, d), ``(w X' - y') X``, into out."""
+    """Write ``(w X' - y') X``, the gradient of half the summed squares by the weight w (.., k, d), into out."""
     X, y = (X[0], y[0]) if single else (X, y)
     Xt = X.mT
     affine = torch.addmm if single else torch.baddbmm

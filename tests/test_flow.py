@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 
 from twinmodes.compare import convergence
 from twinmodes.problem import Constant, Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, stability_threshold
-from twinmodes.theory import fields, gradient_descent, gradient_flow, modified_flow
+from twinmodes.theory import fields, gradient_descent, gradient_flow, modified_flow, rosenbrock
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-14}
 
@@ -145,11 +145,47 @@ def test_recorded_steps_need_not_hold_the_start(default_problem, relative):
 
 
 def test_tolerances_are_obeyed(default_problem, relative):
-    descent = Descent(steps=5000)
+    descent = Descent(steps=5000, record=[50, 500, 5000])  # few records: they would set the step sizes
     exact = gradient_flow(*default_problem, descent, **TIGHT).weight
-    gaps = [relative(gradient_flow(*default_problem, descent, rtol=rtol).weight, exact) for rtol in (1e-5, 1e-7, 1e-9)]
-    assert gaps[0] > 10 * gaps[1] > 100 * gaps[2]
-    assert gaps[2] < 1e-7
+    for method in ("rank-one", "lsoda"):
+        found = [gradient_flow(*default_problem, descent, method=method, rtol=rtol) for rtol in (1e-5, 1e-7, 1e-9)]
+        gaps = [relative(ds.weight, exact) for ds in found]
+        assert gaps[0] > 10 * gaps[1] > 100 * gaps[2]
+        assert gaps[2] < 1e-7
+
+
+@pytest.mark.parametrize("problem", ["default", "stiff", "saddle", "n<d", "frozen"])
+def test_the_compiled_solver_agrees_with_its_witnesses(problem, default_problem, relative):
+    """Rosenbrock against LSODA everywhere, and against Radau, which shares nothing with either, where it is stiff."""
+    descent = Descent(steps=100_000, record=200)
+    if problem == "default":
+        told = default_problem
+    elif problem == "stiff":
+        S = np.geomspace(1e-4, 1e4, 20)
+        told = Sample.from_modes(S, np.ones(20), noise_modes=np.full(20, 0.1)), Weights(np.full((1, 20), 0.01), [[0.1]])
+        descent = Descent(steps=100_000, lr=1e-5, record=200)
+    elif problem == "saddle":
+        told = small_problem(RankOne(u=1e-6, z=1e-6, hidden=3))
+    else:
+        told = small_problem(RankOne(u=0.4, z=0.2, hidden=3), dim=6, samples=4)
+        descent = Descent(steps=100_000, record=200, frozen=2 if problem == "frozen" else ())
+    found = gradient_flow(*told, descent, rtol=1e-10, atol=1e-13)
+    witness = gradient_flow(*told, descent, method="lsoda", rtol=1e-12, atol=1e-15)
+    assert relative(found.weight, witness.weight) < 1e-7  # errors of 1e-10 a step grow while leaving a saddle
+    assert relative(found.u, witness.u) < 1e-7
+    if problem == "stiff":
+        field = fields.rank_one_problem(told[0], np.array([1e-5, 1e-5]), 2.0)
+        solution = solve_ivp(
+            lambda t, y: fields.flow_velocity(y, t, *field),
+            (0, 1e5),
+            np.append(0.1, np.full(20, 0.01)),
+            method="Radau",
+            jac=lambda t, y: fields.flow_jacobian(y, t, *field),
+            t_eval=descent.recorded,
+            rtol=1e-10,
+            atol=1e-13,
+        )
+        assert relative(found.u[0], solution.y[0]) < 1e-8
 
 
 def test_a_solver_that_fails_raises(default_problem, monkeypatch):
@@ -162,6 +198,9 @@ def test_a_solver_that_fails_raises(default_problem, monkeypatch):
 
     monkeypatch.setattr(flow, "odeint", stuck)
     with pytest.raises(RuntimeError, match="Excess work done"):
+        gradient_flow(*default_problem, Descent(steps=10), method="lsoda")
+    monkeypatch.setattr(rosenbrock, "_solve", lambda *args: 1)
+    with pytest.raises(RuntimeError, match="step size vanished"):
         gradient_flow(*default_problem, Descent(steps=10))
 
 

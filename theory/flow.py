@@ -1,4 +1,4 @@
-"""Gradient flow, and the modified flow that gradient descent follows more closely, solved by scipy."""
+"""Gradient flow, and the modified flow that gradient descent follows more closely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import xarray as xr
 from numba import njit
 from scipy.integrate import ODEintWarning, odeint, solve_ivp
 
-from ..problem import Descent, Run, Sample, Weights, replicas
+from ..problem import Descent, Run, Sample, Weights, predicted_curvature, replicas
 from ..problem.trajectory import build, derived, kept_large
 from ..problem.validate import choice, number
 from .compress import compress
@@ -25,10 +25,12 @@ from .fields import (
     rank_one_problem,
 )
 from .record import drop, layered_record, rank_one_record, stack_replicas
+from .rosenbrock import solve_rank_one
 
-METHODS = ("auto", "rank-one", "closure", "layers")
+METHODS = ("auto", "rank-one", "lsoda", "closure", "layers")
 RTOL = 1e-9
 MOST_MODES = 5000
+MOST_STEPS = 10_000_000  # of LSODA between two records
 
 
 def gradient_flow(
@@ -47,10 +49,12 @@ def gradient_flow(
     ----------
     sample, weights, descent : value or sequence
         The problem; sequences make replicas. One unit of flow time is one update.
-    method : {"auto", "rank-one", "closure", "layers"}
-        "rank-one": (u, z) by LSODA with the analytic Jacobian, milliseconds; two layers, one output. "closure":
-        (w, M = W1'W1, a = |W2|^2), any two-layer start of any width with one output; O(d^2) a step, seconds at d = 50.
-        "layers": the compressed layers themselves, any number of layers and outputs. "auto" takes the first that holds.
+    method : {"auto", "rank-one", "lsoda", "closure", "layers"}
+        "rank-one": (u, z) with the analytic Jacobian in machine code, O(d) a step, a millisecond or two; a two-layer
+        rank-one start with one output. "lsoda": the same by scipy's LSODA, ten times slower, its independent witness.
+        "closure": (w, M = W1'W1, a = |W2|^2) by scipy's DOP853, any two-layer start of any width with one output;
+        O(d^2) a step, seconds at d = 50. "layers": the compressed layers by DOP853, any number of layers and outputs.
+        "auto" takes the first of "rank-one", "closure" and "layers" that holds.
     rtol, atol : float
         The solver's tolerances.
     keep : sequence of str, optional
@@ -88,11 +92,11 @@ def gradient_flow(
     rank_one = two_layers and all(start.rank_one() is not None for start in run.weights)
     if method == "auto":
         method = "rank-one" if rank_one else "closure" if two_layers and one_output else "layers"
-    if method == "rank-one" and not rank_one:
-        raise ValueError('method="rank-one" needs a two-layer rank-one start and one output; use "auto"')
+    if method in ("rank-one", "lsoda") and not rank_one:
+        raise ValueError(f'method="{method}" needs a two-layer rank-one start and one output; use "auto"')
     if method == "closure" and not (two_layers and one_output):
         raise ValueError('method="closure" needs two layers and one output; use "layers"')
-    solve = {"rank-one": _rank_one, "closure": _closure, "layers": _layers}[method]
+    solve = {"rank-one": _rank_one, "lsoda": _lsoda, "closure": _closure, "layers": _layers}[method]
     return _solve_all(run, lambda b: solve(run, b, rtol, atol), "flow", f"{method} flow", rtol, atol, keep)
 
 
@@ -142,8 +146,6 @@ def modified_flow(
     _refuse(run, "the modified flow")
     if len(run.weights[0].layers) != 2 or any(start.rank_one() is None for start in run.weights):
         raise ValueError("the modified flow needs a two-layer rank-one start and one output; use RankOne or Constant")
-    from ..problem.stability import predicted_curvature
-
     for s, w, rates in zip(run.samples, run.weights, run.rates, strict=True):
         value, _ = predicted_curvature(s, w, rates, run.gain)
         if value >= 2:
@@ -153,7 +155,7 @@ def modified_flow(
             )
     return _solve_all(
         run,
-        lambda b: _rank_one(run, b, rtol, atol, modified_velocity, modified_jacobian),
+        lambda b: _lsoda(run, b, rtol, atol, modified_velocity, modified_jacobian),
         "modified flow",
         f"rank-one modified flow of order {order}",
         rtol,
@@ -192,48 +194,39 @@ def _times(run: Run) -> tuple[np.ndarray, slice]:
     return (steps, slice(0, None)) if steps[0] == 0 else (np.concatenate([[0.0], steps]), slice(1, None))
 
 
+def _rank_one_start(run: Run, b: int) -> tuple[RankOneProblem, np.ndarray]:
+    """The coefficients of the (u, z) field, and the start as one state."""
+    sample = run.samples[b]
+    factors: Any = run.weights[b].rank_one()
+    problem = rank_one_problem(sample, run.descents[b].rates(2), run.gain)
+    return problem, np.concatenate([[factors.u], sample.modes.to_modes(factors.z)])
+
+
+def _rank_one(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
+    problem, start = _rank_one_start(run, b)
+    times, cut = _times(run)
+    states = solve_rank_one(problem, start, times, rtol, atol)[cut]
+    return rank_one_record(run.samples[b], states[:, :1], states[:, 1:], gain=run.gain, risk=run.descent.risk)
+
+
 def _lsoda(
-    field: Any,
-    jacobian: Any,
-    start: np.ndarray,
-    times: np.ndarray,
-    arguments: tuple[Any, ...],
-    rtol: float,
-    atol: float,
-) -> np.ndarray:
+    run: Run, b: int, rtol: float, atol: float, field: Any = flow_velocity, jacobian: Any = flow_jacobian
+) -> dict[str, np.ndarray]:
+    sample = run.samples[b]
+    if sample.dim > MOST_MODES:
+        raise ValueError(f"LSODA holds a dense Jacobian: at most {MOST_MODES} modes, got {sample.dim}")
+    problem, start = _rank_one_start(run, b)
+    times, cut = _times(run)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ODEintWarning)
         try:
-            return np.asarray(
-                odeint(
-                    field,
-                    start,
-                    times,
-                    args=arguments,
-                    Dfun=jacobian,
-                    rtol=rtol,
-                    atol=atol,
-                    mxstep=10_000_000,
-                    mxordn=12,
-                    mxords=5,
-                )
+            solution = odeint(
+                field, start, times, args=tuple(problem), Dfun=jacobian, rtol=rtol, atol=atol, mxstep=MOST_STEPS
             )
         except ODEintWarning as message:
             raise RuntimeError(f"the flow could not be solved: {message}; loosen rtol or shorten the run") from None
-
-
-def _rank_one(
-    run: Run, b: int, rtol: float, atol: float, field: Any = flow_velocity, jacobian: Any = flow_jacobian
-) -> dict[str, np.ndarray]:
-    sample, descent = run.samples[b], run.descents[b]
-    if sample.dim > MOST_MODES:
-        raise ValueError(f"the flow holds a dense Jacobian: at most {MOST_MODES} modes, got {sample.dim}")
-    factors: Any = run.weights[b].rank_one()
-    problem: RankOneProblem = rank_one_problem(sample, descent.rates(2), run.gain)
-    start = np.concatenate([[factors.u], sample.modes.to_modes(factors.z)])
-    times, cut = _times(run)
-    states = _lsoda(field, jacobian, start, times, tuple(problem), rtol, atol)[cut]
-    return rank_one_record(sample, states[:, :1], states[:, 1:], gain=run.gain, risk=descent.risk)
+    states = np.asarray(solution)[cut]
+    return rank_one_record(sample, states[:, :1], states[:, 1:], gain=run.gain, risk=run.descent.risk)
 
 
 def _closure(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
