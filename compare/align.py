@@ -91,5 +91,5 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
     for key, default in SIDE_ATTRIBUTES.items():
         values = np.array([ds.attrs.get(key, default) for ds in trajectories.values()])
         coordinates[key] = ("side", values, {"long_name": key})
-    shared = {k: v for k, v in first.attrs.items() if k not in (*SIDE_ATTRIBUTES, "options")}
+    shared = {k: v for k, v in first.attrs.items() if k not in (*SIDE_ATTRIBUTES, "side", "options")}
     return xr.Dataset(variables, coords=coordinates, attrs=shared)

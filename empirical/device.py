@@ -39,9 +39,9 @@ def choose_device(device: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_dtype(dtype: str) -> torch.dtype:
-    """Return the torch dtype for "float64" or "float32"; ValueError otherwise."""
-    return DTYPES[choice(dtype, "dtype", DTYPES)]
+def choose_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Return the torch dtype for "float64" or "float32" (or that dtype itself); ValueError otherwise."""
+    return DTYPES[choice(str(dtype).removeprefix("torch."), "dtype", DTYPES)]
 
 
 def synchronise(device: torch.device) -> None:

@@ -31,7 +31,7 @@ def train(
     descent: Descent | Sequence[Descent],
     *,
     device: str = "auto",
-    dtype: str = "float64",
+    dtype: str | torch.dtype = "float64",
     method: str = "analytic",
     progress: bool | None = None,
     keep: Sequence[str] | None = None,
@@ -112,7 +112,7 @@ def train(
         final_layers=final,
         kept_weights=checkpoints,
         interrupted_after=done - 1 if done < len(run.descent.recorded) else None,
-        dtype=dtype,
+        dtype=str(precision).removeprefix("torch."),
         device=str(place),
     )
 
@@ -217,8 +217,8 @@ def _measured(run: Run, sample: Sample, states: list[torch.Tensor]) -> dict[str,
 
 def _project(run: Run, buffers: list[torch.Tensor]) -> dict[str, np.ndarray]:
     """Rank-one coordinates of records along the starts' directions, (B, r, ...); nothing where one is not rank one."""
-    factors = [weights.rank_one() for weights in run.weights]
-    if any(known is None for known in factors):
+    factors = [known for weights in run.weights if (known := weights.rank_one()) is not None]
+    if len(factors) < run.size:
         return {}
     wide = [buffer.to(torch.float64) for buffer in buffers]
     ps = [known.p if isinstance(known.p, tuple) else (known.p,) for known in factors]

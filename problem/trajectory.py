@@ -333,6 +333,7 @@ def _coordinates(run: Run, values: Mapping[str, np.ndarray], kept_weights: Any) 
 def _attributes(run: Run, kind: str, method: str) -> dict[str, Any]:
     return {
         "twinmodes_format": FORMAT,
+        "side": {"training": "trained"}.get(kind, kind),
         "kind": kind,
         "method": method,
         "data": run.samples[0].name,
