@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .sample import RISKS
+from .risk import RISKS
 from .validate import choice, number, real_array, whole
 
 LOSSES = ("sum", "mean", "half")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from .modes import Modes, decompose
+from .risk import RISKS, expected_error, mean_error
 from .validate import choice, real_array, whole
-
-RISKS = ("squared", "absolute")
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,7 +304,7 @@ class Sample:
         X, y = np.diag(np.sqrt(modes.S)), modes.left
         if modes.irreducible > 0:
             # The part of y that no weight can fit needs a row of its own.
-            X, y = np.vstack([X, np.zeros(self.dim)]), np.append(y, math.sqrt(modes.irreducible))
+            X, y = np.vstack([X, np.zeros(self.dim)]), np.append(y, modes.irreducible**0.5)
         return X, y
 
     def risk(self, w: Any, kind: str = "squared") -> np.ndarray:
@@ -324,9 +322,8 @@ class Sample:
         numpy.ndarray, shape (...)
             With a known covariance the population value against the noise-free target,
             ``(beta - w/sd)' covariance (beta - w/sd) + (mean/sd . w)^2``, with the mean and sd of standardising
-            (absolute:
-            the mean of a folded normal, so Gaussian inputs are assumed). Else the mean over the test rows against
-            ``y_test``. Else the mean over the training inputs, against the target where it is known.
+            (absolute errors: the mean of a folded normal, so Gaussian inputs are assumed). Else the mean over the test
+            rows against ``y_test``. Else the mean over the training inputs, against the target where it is known.
 
         Raises
         ------
@@ -342,45 +339,34 @@ class Sample:
         wanted = (*self.output_shape, self.dim)
         if w.shape[w.ndim - len(wanted) :] != wanted:
             raise ValueError(f"w must end in the dimensions {wanted}, got shape {w.shape}")
-        per_output = self._population_risk(w, kind) if self.covariance is not None else self._row_risk(w, kind)
+        if self.covariance is not None:
+            error, mean = self._population_error(w)
+            per_output = expected_error(error, self.covariance, mean, kind)
+        else:
+            rows = self._test_factor if kind == "squared" else self._test_rows
+            targets = rows[:, self.dim :].T if self.output_shape else rows[:, self.dim]
+            per_output = mean_error(w, rows[:, : self.dim], targets, len(self._test_rows), kind)
         return per_output.sum(axis=-1) if self.output_shape else per_output
 
-    def _population_risk(self, w: np.ndarray, kind: str) -> np.ndarray:
+    def _population_error(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Error in the basis of the raw inputs, and the constant that standardising leaves in the prediction."""
         raw = w if self.feature_std is None else w / self.feature_std
         error = self.beta.T - raw
-        weighted = error * self.covariance if self.covariance.ndim == 1 else error @ self.covariance
-        variance = np.einsum("...i,...i->...", error, weighted)
-        mean = np.zeros_like(variance) if self.feature_mean is None else raw @ self.feature_mean
-        if kind == "squared":
-            return variance + mean**2
-        spread = np.sqrt(np.maximum(variance, 0.0))
-        ratio = np.divide(mean, spread, out=np.zeros_like(mean), where=spread > 0)
-        folded = spread * math.sqrt(2 / math.pi) * np.exp(-(ratio**2) / 2)
-        return folded + np.abs(mean) * np.where(spread > 0, np.vectorize(math.erf)(np.abs(ratio) / math.sqrt(2)), 1.0)
+        return error, np.zeros(error.shape[:-1]) if self.feature_mean is None else raw @ self.feature_mean
 
     @cached_property
-    def _test_rows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _test_rows(self) -> np.ndarray:
+        """Inputs beside targets, shape (N, d + k), of what stands for fresh data."""
         if self.X_test is not None:
-            return self.X_test, self.y_test
+            return np.column_stack([self.X_test, self.y_test])
         X, y = self.rows()
-        return X, y if self.target is None else X @ self.target
+        return np.column_stack([X, y if self.target is None else X @ self.target])
 
     @cached_property
-    def _test_factor(self) -> tuple[np.ndarray, int]:
-        """R of the QR decomposition of [X_test, y_test]: the same errors in d + k rows, without cancellation."""
-        X, y = self._test_rows
-        joined = np.column_stack([X, y])
-        return (np.asarray(np.linalg.qr(joined, mode="r")) if len(X) > joined.shape[1] else joined), len(X)
-
-    def _row_risk(self, w: np.ndarray, kind: str) -> np.ndarray:
-        if kind == "squared":
-            factor, rows = self._test_factor
-        else:
-            factor, rows = np.column_stack(self._test_rows), len(self._test_rows[0])
-        d = self.dim
-        targets = factor[:, d] if not self.output_shape else factor[:, d:].T
-        error = np.matmul(w, factor[:, :d].T) - targets
-        return (error**2 if kind == "squared" else np.abs(error)).sum(axis=-1) / rows
+    def _test_factor(self) -> np.ndarray:
+        """R of the QR decomposition of the test rows: the same squared errors in d + k rows, without cancellation."""
+        rows = self._test_rows
+        return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
 
     def __repr__(self) -> str:
         outputs = f", outputs={self.outputs}" if self.output_shape else ""
