@@ -15,7 +15,7 @@ from scipy.integrate import ODEintWarning, odeint, solve_ivp
 from ..problem import Descent, Run, Sample, Weights, predicted_curvature, replicas
 from ..problem.trajectory import build, derived, kept_large
 from ..problem.validate import choice, number
-from .compress import compress
+from .hidden import compress
 from .fields import (
     RankOneProblem,
     flow_jacobian,
@@ -25,7 +25,7 @@ from .fields import (
     rank_one_problem,
 )
 from .record import drop, layered_record, rank_one_record, stack_replicas
-from .rosenbrock import solve_rank_one
+from .rosenbrock import Arrowhead, solve_arrowhead
 
 METHODS = ("auto", "rank-one", "lsoda", "closure", "layers")
 RTOL = 1e-9
@@ -205,7 +205,9 @@ def _rank_one_start(run: Run, b: int) -> tuple[RankOneProblem, np.ndarray]:
 def _rank_one(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
     problem, start = _rank_one_start(run, b)
     times, cut = _times(run)
-    states = solve_rank_one(problem, start, times, rtol, atol)[cut]
+    empty = np.empty(0)
+    arrow = Arrowhead(problem.S, empty, empty, problem.c, problem.gain_u, problem.gain_z)
+    states = solve_arrowhead(arrow, start, times, rtol, atol)[cut]
     return rank_one_record(run.samples[b], states[:, :1], states[:, 1:], gain=run.gain, risk=run.descent.risk)
 
 

@@ -14,7 +14,7 @@ from ..problem import Descent, Run, Sample, Weights, replicas
 from ..problem.interrupt import Interruption, interruptible
 from ..problem.trajectory import build, kept_large
 from ..problem.validate import choice
-from .compress import compress, expand
+from .hidden import compress, expand
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
 
 METHODS = ("auto", "rank-one", "compressed")
