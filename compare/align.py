@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..problem.trajectory import PROBLEM, RECORDED, check
+from ..problem.trajectory import KINDS, PROBLEM, RECORDED, check
+from ..problem.validate import choice
 
 SIDE_ATTRIBUTES = {
     "method": "unknown",
@@ -59,13 +60,15 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
                 f"{first.sizes['step']} x {first.sizes['replica']} and {ds.sizes['step']} x {ds.sizes['replica']}; "
                 "give both the same Descent"
             )
+        kind = ds.attrs.get("kind", SIDE_ATTRIBUTES["kind"])
+        choice(kind, f'attrs["kind"] of side {name!r}', KINDS)
         for variable in PROBLEM:
-            if variable in ds and variable in first and not ds[variable].equals(first[variable]):
+            if variable in ds and variable in first and not _same_values(ds[variable], first[variable]):
                 raise ValueError(f"sides {first_name!r} and {name!r} were told different problems: {variable} differs")
     sides = list(trajectories)
     variables: dict[str, xr.Variable] = {}
-    recorded = [*RECORDED, *PER_SIDE, *(f"W{i + 1}" for i in range(first.sizes["layer"]))]
-    for name in recorded:
+    own = [n for ds in trajectories.values() for n, v in ds.data_vars.items() if {"step", "kept_step"} & set(v.dims)]
+    for name in dict.fromkeys([*RECORDED, *PER_SIDE, *map(str, own)]):
         present = [ds[name] for ds in trajectories.values() if name in ds]
         if not present:
             continue
@@ -86,10 +89,18 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
             if name in ds:
                 variables[name] = ds[name].variable
                 break
-    coordinates: dict[Any, Any] = dict(first.coords)
+    coordinates: dict[Any, Any] = {}
+    for ds in reversed(list(trajectories.values())):
+        coordinates |= dict(ds.coords)
     coordinates["side"] = ("side", np.array(sides), {"long_name": "side"})
     for key, default in SIDE_ATTRIBUTES.items():
         values = np.array([ds.attrs.get(key, default) for ds in trajectories.values()])
         coordinates[key] = ("side", values, {"long_name": key})
-    shared = {k: v for k, v in first.attrs.items() if k not in (*SIDE_ATTRIBUTES, "side", "options")}
+    shared: dict[Any, Any] = {}
+    for ds in reversed(list(trajectories.values())):
+        shared |= {key: value for key, value in ds.attrs.items() if key not in (*SIDE_ATTRIBUTES, "side", "options")}
     return xr.Dataset(variables, coords=coordinates, attrs=shared)
+
+
+def _same_values(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a.values, b.values, rtol=1e-9, atol=0, equal_nan=True))

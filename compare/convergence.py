@@ -13,11 +13,13 @@ from ..problem.validate import whole
 from ..theory import gradient_descent, gradient_flow, modified_flow
 from .run import Dynamics, named_sides
 
+ROUNDING = 1e-9
+
 
 def convergence(
     sample: Any,
     weights: Any,
-    descent: Descent,
+    descent: Descent | Sequence[Descent],
     side: str | Dynamics = "flow",
     *,
     factors: Sequence[int] = (1, 2, 4, 8),
@@ -51,7 +53,7 @@ def convergence(
     Raises
     ------
     ValueError
-        For fewer than two factors or ones that do not increase.
+        For fewer than two factors, ones that do not increase, or a run that diverges.
     """
     factors = [whole(factor, "factors", minimum=1) for factor in factors]
     if len(factors) < 2 or np.any(np.diff(factors) <= 0):
@@ -69,6 +71,8 @@ def convergence(
         scaled = [d.scaled(factor) for d in resolved]
         exact = gradient_descent(samples, starts, scaled, keep=("weight",)).weight.values
         theory = dynamics(samples, starts, scaled, **tolerances).weight.values
+        if not np.isfinite(exact).all():
+            raise ValueError("gradient descent diverges at this learning rate, so that its gap has no order; lower lr")
         size = _over_features(exact).max(axis=1)[:, None]
         rows.append(_over_features(theory - exact) / size)
         if dynamics is gradient_flow:
@@ -80,8 +84,7 @@ def convergence(
     gap = np.stack(rows)
     largest = gap.max(axis=2)
     logs = np.log(np.array(factors, dtype=float))
-    with np.errstate(divide="ignore"):
-        falls = -np.log(largest)
+    falls = -np.log(np.where(largest > ROUNDING, largest, np.nan))
     variables: dict[str, Any] = {
         "gap": (
             ("factor", "replica", "step"),
@@ -89,24 +92,34 @@ def convergence(
             {"units": "1", "long_name": f"gap of the {name} to gradient descent"},
         ),
         "largest": (("factor", "replica"), largest, {"units": "1", "long_name": "largest gap over the recorded times"}),
-        "order": (("replica",), np.polyfit(logs, falls, 1)[0], {"long_name": "order in the learning rate"}),
+        "order": (("replica",), _slopes(logs, falls), {"long_name": "order in the learning rate"}),
         "order_between": (("pair", "replica"), np.diff(falls, axis=0) / np.diff(logs)[:, None]),
     }
     if len(predictions) == len(factors):
         label = {"units": "1", "long_name": "gap predicted by the modified flow"}
         variables["expected"] = (("factor", "replica", "step"), np.stack(predictions), label)
-    first_lr = resolved[0].lr[0] if isinstance(resolved[0].lr, tuple) else resolved[0].lr
+    first = np.array([d.lr[0] if isinstance(d.lr, tuple) else d.lr for d in resolved])
     recorded = resolved[0].recorded
+    rate_label = {"units": "1/step", "long_name": "learning rate of the first layer"}
+    time_label = {"units": "step x lr", "long_name": "time: step x learning rate of the first layer"}
+    lr, time = first / np.array(factors)[:, None], first[:, None] * recorded
+    shared = bool(np.all(first == first[0]))
     return xr.Dataset(
         variables,
         coords={
             "factor": factors,
-            "lr": ("factor", np.array([first_lr / factor for factor in factors]), {"units": "1/step"}),
+            "lr": ("factor", lr[:, 0], rate_label) if shared else (("factor", "replica"), lr, rate_label),
             "step": ("step", recorded, {"units": "update", "long_name": "number of updates at the largest rate"}),
-            "time": ("step", recorded * first_lr, {"units": "step x lr", "long_name": "time: step x learning rate"}),
+            "time": ("step", time[0], time_label) if shared else (("replica", "step"), time, time_label),
         },
         attrs={"side": name, "twinmodes_format": 1, "content": "convergence"},
     )
+
+
+def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Least-squares slopes of the columns of y (factors, replicas) against x, NaN where a value is missing."""
+    centred = x - x.mean()
+    return centred @ y / (centred @ centred)
 
 
 def _over_features(weights: np.ndarray) -> np.ndarray:

@@ -16,7 +16,9 @@ ROUNDING = 1e-10
 ROUNDING_MARGIN = 1e3
 
 
-def expected_gaps(run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Dataset]) -> xr.DataArray:
+def expected_gaps(
+    run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Dataset], *, single: bool = False
+) -> xr.DataArray:
     """Return the expected largest gap of every side, replica and quantity, relative to the range.
 
     Parameters
@@ -27,21 +29,21 @@ def expected_gaps(run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Data
         The kind of each side.
     done : mapping of str to xarray.Dataset
         Trajectories that our own theory already made, by kind; they are not computed again.
+    single : bool
+        Whether a side ran in float32, whose unit in the last place is then the one that counts.
 
     Returns
     -------
     xarray.DataArray, dimensions (side, replica, quantity)
         recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place). flow: |flow -
-        modified
-        flow|, or 2 |GD(lr) - GD(lr/2)| where no modified flow exists. modified flow: 4 |GD(lr/2) - modified
-        flow(lr/2)|,
-        its own gap one halving further, by its order 2. training: 0. Always from our own solutions, so that a side at
-        fault cannot excuse itself.
+        modified flow|, or 2 |GD(lr) - GD(lr/2)| where no modified flow exists. modified flow: 4 |GD(lr/2) - modified
+        flow(lr/2)|, its own gap one halving further, by its order 2. training: 1e-10. Infinite where it cannot be
+        computed. Always from our own solutions, so that a side at fault cannot excuse itself.
     """
     made = dict(done)
     by_kind: dict[str, dict[str, np.ndarray]] = {}
     for kind in dict.fromkeys(kinds.values()):
-        by_kind[kind] = _of_kind(kind, run, made)
+        by_kind[kind] = _of_kind(kind, run, made, single)
     values = np.full((len(kinds), run.size, len(QUANTITIES)), np.nan)
     for i, kind in enumerate(kinds.values()):
         for j, quantity in enumerate(QUANTITIES):
@@ -55,18 +57,28 @@ def expected_gaps(run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Data
     )
 
 
-def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset]) -> dict[str, np.ndarray]:
+def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset], single: bool) -> dict[str, np.ndarray]:
     recursion = _recursion(run, made)
     if kind == "training":
         return {name: np.full(run.size, ROUNDING) for name in QUANTITIES if name in recursion}
     if kind == "flow":
-        return _largest(_flow_gap(run, made, recursion))
+        lost = np.asarray(recursion.status == "diverged")  # gradient descent left where the flow stays
+        return {name: np.where(lost, np.inf, gap) for name, gap in _largest(_flow_gap(run, made, recursion)).items()}
     if kind == "modified flow":
         half = _halved(run)
         exact = _quietly(gradient_descent, half)
-        return {name: 4 * gap for name, gap in _largest(gaps(_quietly(modified_flow, half), exact)).items()}
+        try:
+            better = _quietly(modified_flow, half)
+        except (ValueError, RuntimeError):
+            return {name: np.full(run.size, np.inf) for name in QUANTITIES if name in recursion}
+        return {name: 4 * gap for name, gap in _largest(gaps(better, exact)).items()}
     nudged = Run(run.samples, tuple(_one_ulp(weights) for weights in run.weights), run.descents)
     moved = _largest(gaps(_quietly(gradient_descent, nudged), recursion))
+    if single:
+        unit = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
+        # An unstable run amplifies the rounding of every update, not only of the start.
+        lost = np.asarray(recursion.status == "unstable")
+        moved = {name: np.where(lost, np.inf, unit * change) for name, change in moved.items()}
     return {name: np.maximum(ROUNDING, ROUNDING_MARGIN * change) for name, change in moved.items()}
 
 

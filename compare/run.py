@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
 from ..empirical import train
@@ -89,7 +90,8 @@ def compare(
         for name, side in chosen.items()
         if side in (gradient_descent, gradient_flow, modified_flow) and not options.get(name)
     }
-    return joined.assign(expected_gap=expected_gaps(run, kinds, ours))
+    single = bool(np.any(joined.dtype == "float32"))
+    return joined.assign(expected_gap=expected_gaps(run, kinds, ours, single=single))
 
 
 def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:

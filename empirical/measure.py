@@ -75,7 +75,10 @@ def measure(
 
 def _norm_of_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Frobenius norm of ``left' right`` for thin factors (m, k, a) and (m, k, b), shape (m,)."""
-    return (left @ left.mT * (right @ right.mT)).sum(dim=(1, 2)).clamp(min=0).sqrt()
+    if left.shape[1] == 1:
+        return torch.linalg.matrix_norm(left) * torch.linalg.matrix_norm(right)
+    # left' = Q R with orthonormal Q; a sum of Gram matrices would cancel near a minimum
+    return torch.linalg.matrix_norm(torch.linalg.qr(left.mT, mode="r").R @ right)
 
 
 def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:
@@ -93,7 +96,8 @@ def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:
 
     if sample.covariance is None:
         if sample.X_test is not None:
-            inputs, goals = known(sample.X_test), known(sample.y_test)
+            inputs = known(sample.X_test)
+            goals = known(sample.X_test @ sample.target if sample.y_test is None else sample.y_test)
         else:
             rows, targets = sample.rows()
             inputs = known(rows)

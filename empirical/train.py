@@ -12,7 +12,7 @@ import xarray as xr
 from ..problem import Descent, Run, Sample, Weights, replicas
 from ..problem.interrupt import Interruption, interruptible
 from ..problem.outcome import DIVERGED_AT
-from ..problem.trajectory import LARGE, build, derived, kept_large
+from ..problem.trajectory import LARGE, build, derived, kept_large, start_loss
 from ..problem.validate import choice
 from .device import choose_device, choose_dtype, synchronise
 from .measure import measure
@@ -156,7 +156,12 @@ def _train_batch(
     waiting = [torch.empty((min(room, len(recorded)), *layer.shape), device=device, dtype=dtype) for layer in layers]
     blocks: list[dict[str, np.ndarray]] = []
     checkpoints: list[list[torch.Tensor]] = []
-    starts: np.ndarray | None = None
+    starts = np.array(
+        [
+            start_loss(s, w, run.gain, str(dtype).removeprefix("torch."))
+            for s, w in zip(run.samples, run.weights, strict=True)
+        ]
+    )
     now, held, count = 0, 0, 0
     chosen, kept_here = np.isin(stops, recorded), np.isin(stops, keep_steps)
     with torch.no_grad() if method == "analytic" else torch.enable_grad():
@@ -170,16 +175,15 @@ def _train_batch(
                     buffer[held].copy_(layer)
                 held, count = held + 1, count + 1
             advance(now)
-            last = i == len(stops) - 1 or interruption.requested
+            last = i == len(stops) - 1 or (interruption.requested and count > 0)
             if held and (held == len(waiting[0]) or last):
                 blocks.append(_measure_block(run, [buffer[:held] for buffer in waiting], kept))
                 held = 0
-                starts = blocks[0]["loss"][:, 0] if starts is None else starts
                 if not last and np.all(~(blocks[-1]["loss"][:, -1] <= DIVERGED_AT * starts)):
                     break
             if last:
                 break
-    finished = count if interruption.requested else len(recorded)
+    finished = count if interruption.requested else len(recorded)  # else every replica diverged early
     values = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
     missing = len(recorded) - count
     if missing:

@@ -183,7 +183,7 @@ class Descent:
             if field.name not in guarded or field.name in able:
                 continue
             value = getattr(self, field.name)
-            if value != field.default:
+            if (np.ndim(value) > 0 and np.size(value) > 0) or (np.ndim(value) == 0 and value != field.default):
                 raise ValueError(
                     f"{side} cannot do {field.name}={value!r}; leave it at {field.default!r} or leave this side out"
                 )

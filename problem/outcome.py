@@ -9,6 +9,7 @@ import numpy as np
 OUTCOMES = ("converged", "running", "flatter", "unstable", "diverged", "interrupted")
 DIVERGED_AT = 1e6
 CONVERGED_AT = 1e-6
+STILL_AT = 1e-10
 
 
 def first_divergence(loss: np.ndarray, start: float) -> int:
@@ -19,7 +20,7 @@ def first_divergence(loss: np.ndarray, start: float) -> int:
     loss : numpy.ndarray, shape (m,)
         Recorded training loss.
     start : float
-        Training loss at step 0.
+        Training loss at step 0, or what rounding makes of zero if that is larger.
 
     Returns
     -------
@@ -31,7 +32,14 @@ def first_divergence(loss: np.ndarray, start: float) -> int:
 
 
 def outcome(
-    loss: np.ndarray, start: float, floor: float, *, predicted: float, exact: bool, end_curvature: Callable[[], float]
+    loss: np.ndarray,
+    start: float,
+    floor: float,
+    *,
+    pull: np.ndarray,
+    predicted: float,
+    exact: bool,
+    end_curvature: Callable[[], float],
 ) -> str:
     """Name the outcome of a run that neither diverged nor was interrupted.
 
@@ -41,6 +49,8 @@ def outcome(
         Recorded training loss, finite.
     start, floor : float
         Training loss at step 0, and the smallest that any weight reaches.
+    pull : numpy.ndarray, shape (m,)
+        Norm of the gradient of the trained layers.
     predicted : float
         Curvature, weighted by learning rates, of the minimum that the flow reaches; above 2 gradient descent cannot
         settle there (0 for flows, which can).
@@ -52,7 +62,8 @@ def outcome(
     Returns
     -------
     str
-        ``converged``: the excess loss fell below 1e-6 of the start's. ``flatter``: it converged although the minimum
+        ``converged``: the excess loss fell below 1e-6 of the start's, or the gradient below 1e-10 of its largest (a
+        minimum short of the least loss: frozen layers, bottlenecks). ``flatter``: it converged although the minimum
         ahead was too sharp. ``unstable``: it neither converges nor diverges, because the state is too sharp or the
         loss still rises in the later half of the records. ``running``: none of these.
 
@@ -64,7 +75,7 @@ def outcome(
     scale = max(start - floor, 0.0)
     rounding = 1e-12 * max(start, np.finfo(np.float64).tiny)
     rises = np.diff(loss) > 1e-6 * scale + rounding
-    if excess[-1] <= CONVERGED_AT * scale + rounding:
+    if excess[-1] <= CONVERGED_AT * scale + rounding or pull[-1] < STILL_AT * pull.max():
         return "flatter" if predicted > 2 and (exact or rises.any()) else "converged"
     if predicted == 0:
         return "running"

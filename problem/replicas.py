@@ -90,7 +90,10 @@ def replicas(
     size = lengths.pop() if lengths else 1
     samples, starts, descents = (tuple(values * size if len(values) == 1 else values) for values in columns)
     _same("samples", [(s.samples, s.dim, s.output_shape) for s in samples], "shape (rows, features, outputs)")
-    _same("samples", [tuple(s.groups) for s in samples], "groups of features")
+    _same("samples", [{k: mask.tolist() for k, mask in s.groups.items()} for s in samples], "groups of features")
+    _same("samples", [s.feature_names for s in samples], "feature names")
+    _same("samples", [s.risk_kind for s in samples], "kind of risk")
+    _same("samples", ["known" if s.target is not None else "unknown" for s in samples], "target (known or unknown)")
     _same("weights", [tuple(layer.shape for layer in w.layers) for w in starts], "layer shapes")
     if (starts[0].dim, starts[0].outputs) != (samples[0].dim, samples[0].outputs):
         raise ValueError(
@@ -113,7 +116,8 @@ def replicas(
     )
     if not run.rates.any():
         raise ValueError("every layer is frozen, so nothing is trained; leave one layer out of frozen")
-    still = [b for b in range(size) if _never_moves(samples[b], starts[b])]
+    trained = np.any(run.rates > 0, axis=0)
+    still = [b for b in range(size) if _never_moves(samples[b], starts[b], trained)]
     if still:
         warnings.warn(
             f"replica {still[0]} starts where every gradient vanishes (a saddle): it never moves; start elsewhere",
@@ -171,8 +175,8 @@ def draw(
     return samples, weights, [k if "batches" in replicate else seed for k in seeds]
 
 
-def _never_moves(sample: Sample, weights: Weights) -> bool:
-    """Whether all gradients vanish exactly although the weight is not a minimiser."""
+def _never_moves(sample: Sample, weights: Weights, trained: Any) -> bool:
+    """Whether the gradients of all trained layers vanish exactly although the weight is not a minimiser."""
     modes = sample.modes
     under = [modes.to_modes(weights.layers[0])]
     for layer in weights.layers[1:]:
@@ -180,11 +184,11 @@ def _never_moves(sample: Sample, weights: Weights) -> bool:
     back = modes.c.reshape(sample.dim, -1).T - modes.S * under[-1]
     if not np.any(back):
         return False
-    for layer, below in zip(reversed(weights.layers[1:]), reversed(under[:-1]), strict=True):
-        if np.any(back @ below.T):
+    for i in range(len(under) - 1, 0, -1):
+        if trained[i] and np.any(back @ under[i - 1].T):
             return False
-        back = layer.T @ back
-    return not np.any(back)
+        back = weights.layers[i].T @ back
+    return not (trained[0] and np.any(back))
 
 
 def _same(what: str, values: list[Any], meaning: str) -> None:

@@ -15,6 +15,11 @@ from .risk import RISKS, expected_error, mean_error
 from .validate import choice, real_array, whole
 
 
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Training data with whatever is known of the truth behind it.
@@ -145,13 +150,10 @@ class Sample:
                 y_test = real_array(self.y_test, "y_test", ndim=(1, 2))
                 if y_test.shape != (len(X_test), *tail):
                     raise ValueError(f"y_test must have shape {(len(X_test), *tail)}, got {y_test.shape}")
-            elif self.beta is not None:
-                y_test = X_test @ self.target
-                y_test.flags.writeable = False
-            else:
+                set_("y_test", y_test)
+            elif self.beta is None:
                 raise ValueError("X_test needs y_test (or beta, which makes noise-free targets)")
             set_("X_test", X_test)
-            set_("y_test", y_test)
 
     @classmethod
     def from_modes(
@@ -266,12 +268,12 @@ class Sample:
         """The weight that the data really has, shape (d,) or (d, k): ``feature_std * beta``; None where unknown."""
         if self.beta is None or self.feature_std is None:
             return self.beta
-        return (self.feature_std * self.beta.T).T
+        return _frozen((self.feature_std * self.beta.T).T)
 
     @cached_property
     def least_squares(self) -> np.ndarray:
         """The minimum-norm minimiser of the training loss, shape (d,) or (d, k)."""
-        return self.modes.to_features(self.modes.least_squares.T).T
+        return _frozen(np.array(self.modes.to_features(self.modes.least_squares.T).T))
 
     @property
     def risk_kind(self) -> str:
@@ -301,11 +303,8 @@ class Sample:
                 f"a network needs rows, and {self.dim} modes would make a dense {self.dim} x {self.dim} X; "
                 "use at most 20000 modes, or the theory sides alone"
             )
-        X, y = np.diag(np.sqrt(modes.S)), modes.left
-        if modes.irreducible > 0:
-            # The part of y that no weight can fit needs a row of its own.
-            X, y = np.vstack([X, np.zeros(self.dim)]), np.append(y, modes.irreducible**0.5)
-        return X, y
+        # The part of y that no weight can fit has a row of its own.
+        return np.vstack([np.diag(np.sqrt(modes.S)), np.zeros(self.dim)]), np.append(modes.left, modes.irreducible**0.5)
 
     def risk(self, w: Any, kind: str = "squared") -> np.ndarray:
         """Expected error of a weight on fresh inputs, summed over outputs.
@@ -358,7 +357,7 @@ class Sample:
     def _test_rows(self) -> np.ndarray:
         """Inputs beside targets, shape (N, d + k), of what stands for fresh data."""
         if self.X_test is not None:
-            return np.column_stack([self.X_test, self.y_test])
+            return np.column_stack([self.X_test, self.X_test @ self.target if self.y_test is None else self.y_test])
         X, y = self.rows()
         return np.column_stack([X, y if self.target is None else X @ self.target])
 

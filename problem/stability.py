@@ -10,7 +10,8 @@ from .descent import Descent
 from .sample import Sample
 from .weights import Weights, product
 
-DENSE_LIMIT = 1500
+DENSE_LIMIT = 1500  # modes x outputs up to which the matrix is formed
+POWER_STEPS = 200
 
 
 def largest_eigenvalue(diagonal: np.ndarray, vector: np.ndarray) -> float:
@@ -120,23 +121,28 @@ def curvature(sample: Sample, layers: tuple[np.ndarray, ...], rates: np.ndarray,
         if len(below) == 1 or np.linalg.matrix_rank(below) == 1:
             size = np.linalg.norm(below, axis=0) * math.sqrt(rates[1])
             return gain * largest_eigenvalue(a * modes.S[seen], size)
-    kernels = []
+    count = int(seen.sum())
+    factors: list[tuple[np.ndarray, np.ndarray | None]] = []
     for i, rate in enumerate(rates):
         if rate == 0:
             continue
-        under = product(layers[:i]) if i else np.eye(sample.dim)
         over = product(layers[i + 1 :]) if i + 1 < len(layers) else np.eye(sample.outputs)
-        under = (under if modes.V is None else under @ modes.V)[:, seen] * root[seen]
-        kernels.append((rate * over @ over.T, under.T @ under))
-    size = int(seen.sum()) * sample.outputs
-    if size <= DENSE_LIMIT:
-        return gain * float(np.linalg.eigvalsh(sum(np.kron(o, b) for o, b in kernels))[-1]) if kernels else 0.0
-    vector = np.ones((sample.outputs, int(seen.sum())))
-    value = 0.0
-    for _ in range(200):
+        under = None  # the first layer sees the inputs themselves, whose kernel is diag(S)
+        if i:
+            under = product(layers[:i])
+            under = (under if modes.V is None else under @ modes.V)[:, seen] * root[seen]
+        factors.append((rate * over @ over.T, under))
+    if not factors:
+        return 0.0
+    if count * sample.outputs <= DENSE_LIMIT:
+        kernels = [np.kron(o, np.diag(modes.S[seen]) if u is None else u.T @ u) for o, u in factors]
+        return gain * float(np.linalg.eigvalsh(np.sum(kernels, axis=0))[-1])
+    vector, value = np.ones((sample.outputs, count)), 0.0
+    for _ in range(POWER_STEPS):
         vector = vector / np.linalg.norm(vector)
-        image = sum(o @ vector @ b for o, b in kernels)
-        value, vector = float(np.sum(vector * image)), np.asarray(image)
+        images = [o @ (vector * modes.S[seen] if u is None else (vector @ u.T) @ u) for o, u in factors]
+        image = np.sum(images, axis=0)
+        value, vector = float(np.sum(vector * image)), image
     return gain * value
 
 

@@ -52,7 +52,7 @@ class RankOne:
     hidden: Any = 50
 
     def __post_init__(self) -> None:
-        factors: list[Any] = list(self.u) if isinstance(self.u, tuple | list | np.ndarray) else [self.u]
+        factors = _entries(self.u)
         factors = [f if isinstance(f, Normal) else number(f, "u") for f in factors]
         hidden = _widths(self.hidden)
         if len(factors) == 1 and len(hidden) > 1:
@@ -211,10 +211,14 @@ def start_settings(start: Any) -> dict[str, Any]:
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
-    values: list[Any] = list(hidden) if isinstance(hidden, tuple | list | np.ndarray) else [hidden]
+    values = _entries(hidden)
     if not values:
         raise ValueError("hidden must name at least one width, got none")
     return tuple(whole(width, "hidden", minimum=1) for width in values)
+
+
+def _entries(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple | list) or np.ndim(value) == 1 else [value]
 
 
 def _one_or_all(values: Sequence[Any]) -> Any:

@@ -106,6 +106,8 @@ class LinearTeacher:
             set_("ones", whole(self.ones, "ones", minimum=0))
             if self.ones > scales:
                 raise ValueError(f"ones must be at most {scales} in this design, got {self.ones}; lower it")
+            if self.kappa is None or not isinstance(self.spectrum, str) or self.spectrum == "continuous":
+                raise ValueError("ones belongs to the two-scale spectrum with a kappa; leave it out")
         if isinstance(self.spectrum, str):
             choice(self.spectrum, "spectrum", SPECTRA)
         else:

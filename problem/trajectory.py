@@ -26,6 +26,7 @@ from .outcome import OUTCOMES, first_divergence, outcome
 from .replicas import Run
 from .sample import Sample
 from .stability import curvature, predicted_curvature, stability_threshold
+from .weights import Weights
 
 FORMAT = 1
 REQUIRED = ("loss", "risk", "weight_norm", "grad_norm")
@@ -90,6 +91,32 @@ def derived(sample: Sample, weight: np.ndarray) -> dict[str, np.ndarray]:
         if np.all(goal != 0):
             values["weight_error_relative"] = error / goal**2
     return values
+
+
+def start_loss(sample: Sample, weights: Weights, gain: float, dtype: str = "float64") -> float:
+    """Training loss at step 0, by which divergence is judged.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    weights : Weights
+        The start.
+    gain : float
+        g of the loss.
+    dtype : str
+        Precision of the run.
+
+    Returns
+    -------
+    float
+        At least what rounding makes of a zero loss: of a start at a minimiser a millionfold is still nothing.
+    """
+    modes = sample.modes
+    strength = modes.to_modes(weights.end_to_end)
+    loss = float(modes.squared_error(strength if sample.output_shape else strength[0]))
+    size = float(np.sum(modes.left**2)) + modes.irreducible
+    return gain / 2 * max(loss, float(np.finfo(dtype).eps) * size)
 
 
 def kept_large(run: Run, keep: Sequence[str] | None) -> tuple[str, ...]:
@@ -172,7 +199,9 @@ def build(
     steps = run.descent.recorded
     values = {name: np.array(array, dtype=np.float64) for name, array in values.items()}
     predictions = _predictions(run)
-    status, diverged = _outcomes(run, values["loss"], kind, final_layers, interrupted_after, predictions)
+    status, diverged = _outcomes(
+        run, values["loss"], values["grad_norm"], kind, final_layers, interrupted_after, predictions, dtype
+    )
     for b, (name, step) in enumerate(zip(status, diverged, strict=True)):
         first_bad = None
         if name == "diverged":
@@ -226,7 +255,14 @@ def _predictions(run: Run) -> Predictions:
 
 
 def _outcomes(
-    run: Run, loss: np.ndarray, kind: str, final_layers: Any, interrupted_after: int | None, predictions: Predictions
+    run: Run,
+    loss: np.ndarray,
+    grad_norm: np.ndarray,
+    kind: str,
+    final_layers: Any,
+    interrupted_after: int | None,
+    predictions: Predictions,
+    dtype: str,
 ) -> tuple[list[str], list[int]]:
     status, diverged = [], []
     starts: dict[tuple[int, int], float] = {}
@@ -234,13 +270,16 @@ def _outcomes(
     for b, (sample, weights) in enumerate(zip(run.samples, run.weights, strict=True)):
         key = (id(sample), id(weights))
         if key not in starts:
-            strength = sample.modes.to_modes(weights.end_to_end)
-            strength = strength if sample.output_shape else strength[0]
-            starts[key] = normal * float(sample.modes.squared_error(strength))
+            starts[key] = start_loss(sample, weights, run.gain, dtype)
         end = len(loss[b]) if interrupted_after is None else interrupted_after + 1
         bad = first_divergence(loss[b, :end], starts[key])
         diverged.append(int(run.descent.recorded[bad]) if bad >= 0 else -1)
-        if bad >= 0:
+        stopped = interrupted_after is not None and end < len(loss[b])
+        if bad < 0 and not stopped and final_layers is not None:
+            # Gone wrong after the last record: there is nothing to blank, but it is said.
+            if not all(np.isfinite(layer).all() for layer in final_layers[b]):
+                diverged[-1] = run.descent.steps
+        if diverged[-1] >= 0:
             status.append("diverged")
             hint = ""
             if kind in ("recursion", "training"):
@@ -249,7 +288,7 @@ def _outcomes(
             warnings.warn(
                 f"the {kind} of replica {b} diverged by step {diverged[-1]}{hint}", RuntimeWarning, stacklevel=4
             )
-        elif interrupted_after is not None and end < len(loss[b]):
+        elif stopped:
             status.append("interrupted")
         else:
             discrete = kind in ("recursion", "training")
@@ -261,6 +300,7 @@ def _outcomes(
                     loss[b],
                     starts[key],
                     normal * sample.modes.irreducible,
+                    pull=np.linalg.norm(grad_norm[b][:, all_rates[b] > 0], axis=1),
                     predicted=predicted,
                     exact=exact,
                     end_curvature=lambda s=sample, w=layers, r=rates: curvature(s, w, r, run.gain) if w else 0.0,

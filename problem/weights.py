@@ -152,6 +152,8 @@ def _factorise(layers: tuple[np.ndarray, ...], tol: float) -> RankOneFactors | N
         directions.insert(0, direction)
         above = direction
     z = above @ layers[0]
+    for array in (z, *directions):
+        array.flags.writeable = False
     if not _close(layers[0], np.outer(above, z), tol):
         return None
     if len(layers) == 2:

@@ -11,7 +11,17 @@ import xarray as xr
 from twinmodes.compare import agreement, compare, largest_bump
 from twinmodes.compare.agreement import gaps
 from twinmodes.empirical import train
-from twinmodes.problem import Constant, Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights
+from twinmodes.problem import (
+    Constant,
+    Descent,
+    Gaussian,
+    LinearTeacher,
+    Normal,
+    RankOne,
+    Sample,
+    Weights,
+    stability_threshold,
+)
 from twinmodes.theory import gradient_descent, gradient_flow, modified_flow
 
 
@@ -121,8 +131,6 @@ def test_a_flow_at_a_large_rate_cannot_say(default_problem):
     assert agreement(ds).attrs["verdict"] in ("agrees", "cannot say")
     sample = LinearTeacher(dim=3, samples=12, kappa=3, noise_ratio=0.3, beta="gaussian").sample(0)
     weights = RankOne(u=3.0).weights(sample)
-    from twinmodes.problem import stability_threshold
-
     above = Descent(steps=2000, lr=1.3 * stability_threshold(sample, weights, Descent()))
     ds = compare(sample, weights, above, ("flow", "recursion"))
     assert agreement(ds).side_verdict.item() == "cannot say"
@@ -202,6 +210,96 @@ def test_gap_is_relative_to_the_range_and_knows_nan():
     both = gaps(ds([[1.0, np.nan]]), ds([[1.0, np.nan]]))["loss"][0]
     one = gaps(ds([[1.0, np.nan]]), ds([[1.0, 1.0]]))["loss"][0]
     assert both == 0 and np.isinf(one)
+
+
+def judged(gap, expected, *, kind="flow", dtype=("float64", "float64"), status=("converged", "converged")):
+    """The verdict on a made-up side that is off by ``gap`` of the range where ``expected`` was foreseen."""
+    reference = np.array([[1.0, 0.5, 0.25]])
+    side = reference + np.array([[0.0, gap, 0.0]])
+    names = ["theory", "trained"]
+    ds = xr.Dataset(
+        {
+            "loss": (("side", "replica", "step"), np.stack([side, reference])),
+            "status": (("side", "replica"), np.array([[s] for s in status])),
+            "expected_gap": (("side", "replica", "quantity"), np.array([[[expected]], [[1e-10]]])),
+        },
+        coords={
+            "side": names,
+            "kind": ("side", [kind, "training"]),
+            "dtype": ("side", list(dtype)),
+            "quantity": ["loss"],
+        },
+    )
+    return agreement(ds).attrs["verdict"]
+
+
+def test_the_rule_of_the_verdict():
+    assert judged(0.014, 0.01) == "agrees" and judged(0.016, 0.01) == "disagrees"
+    assert (
+        judged(0.02, 0.051) == "cannot say" and judged(0.9, 0.06) == "cannot say" and judged(0.2, 0.049) == "disagrees"
+    )
+    assert judged(5e-9, 0.0) == "agrees" and judged(2e-8, 0.0) == "disagrees"
+    assert judged(5e-5, 0.0, dtype=("float32", "float64")) == "agrees"
+    assert judged(5e-5, 0.0, dtype=("float64", "float32")) == "agrees"
+    assert judged(0.0, 0.0, kind="recursion", status=("diverged", "converged")) == "disagrees"
+
+
+def test_one_hopeless_quantity_silences_a_flow_but_not_a_recursion():
+    rng = np.random.default_rng(1041)
+    n, d = int(rng.choice([1, 2, 3, 5, 20, 40])), int(rng.choice([1, 2, 3, 6]))
+    rng.choice([1, 2, 5, 30])
+    sample = Sample(rng.standard_normal((n, d)), rng.standard_normal(n))
+    weights = RankOne(u=-0.2, z=Normal(0.1), hidden=2).weights(sample, 41)
+    lr = 0.3 * stability_threshold(sample, weights, Descent(steps=1500, lr=1.0))
+    verdict = agreement(compare(sample, weights, Descent(steps=1500, lr=lr)))
+    assert verdict.side_verdict.sel(side="flow").item() == "cannot say"
+    assert verdict.side_verdict.sel(side="recursion").item() == "agrees"
+
+
+def test_nothing_compared_is_nothing_said():
+    sample = LinearTeacher(dim=4, samples=12).sample(0)
+    weights = RankOne(hidden=5).weights(sample)
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        ds = compare(sample, weights, Descent(steps=3000, lr=10.0, record=[3000]), ("recursion", "trained"))
+    assert agreement(ds).attrs["verdict"] == "cannot say"
+
+
+def test_an_interrupted_side_is_compared_as_far_as_it_went(default_problem):
+    def cut(s, w, d):
+        ds = train(s, w, d)
+        late = ds.step > 100
+        recorded = [name for name, v in ds.data_vars.items() if "step" in v.dims]
+        return ds.assign({name: ds[name].where(~late) for name in recorded}).assign(status=("replica", ["interrupted"]))
+
+    ds = compare(*default_problem, Descent(steps=1000), {"recursion": "recursion", "trained": cut})
+    assert agreement(ds).attrs["verdict"] == "agrees"
+
+
+def test_a_chaotic_float32_run_is_no_fault():
+    sample = LinearTeacher(dim=4, samples=12).sample(0)
+    told = sample, RankOne(hidden=5).weights(sample), Descent(steps=3000, lr=0.1, record=np.arange(3001))
+    ds = compare(*told, ("recursion", "trained"), options={"trained": {"dtype": "float32"}})
+    assert (ds.status == "unstable").all()
+    assert agreement(ds).attrs["verdict"] in ("agrees", "cannot say")
+
+
+def test_sides_bring_their_own_variables_and_labels(default_problem):
+    def bare(s, w, d):
+        ds = gradient_descent(s, w, d)
+        kept = ds[["loss", "risk", "weight", "weight_norm", "grad_norm", "S"]].drop_vars(["replica", "layer"])
+        kept = kept.assign(sharpness=2 * kept.loss, S=kept.S * (1 + 1e-15))
+        kept.attrs = {}
+        return kept
+
+    ds = compare(*default_problem, Descent(steps=30), {"mine": bare, "trained": train})
+    assert np.isnan(ds.sharpness.sel(side="trained")).all() and np.isfinite(ds.sharpness.sel(side="mine")).all()
+    assert "group" in ds.coords and ds.attrs["risk_kind"] == "population"
+    assert ds.status.sel(side="mine").item() == "running" and ds.diverged_step.sel(side="mine").item() == -1
+    assert agreement(ds).attrs["verdict"] == "agrees"
+    with pytest.raises(ValueError, match="must be one of recursion, flow, modified flow, training"):
+        compare(
+            *default_problem, Descent(steps=3), {"a": lambda *told: gradient_descent(*told).assign_attrs(kind="ODE")}
+        )
 
 
 def test_replicate_says_which_draws_differ():

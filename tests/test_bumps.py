@@ -54,6 +54,12 @@ def test_diverged_ends_are_cut_and_zero_minima_allowed():
     assert bumps([3.0, 0.0, 2.0, 1.0])[0].ratio == np.inf
 
 
+def test_the_most_prominent_bump_is_the_largest():
+    curve = xr.DataArray([9.0, 8.0, 8.5, 0.0, 4.0, 1.0], dims="step", coords={"step": np.arange(6)})
+    assert float(largest_bump(curve).peak) == 4.0
+    assert bumps([5.0, 1.0, 3.0, 0.5, 0.5001])[0].after == 0.5
+
+
 def test_labelled_curves_keep_their_labels():
     values = np.array([[5.0, 1.0, 3.0, 2.0, 0.5], [5.0, 4.0, 3.0, 2.0, 1.0]])
     curves = xr.DataArray(values, dims=("replica", "step"), coords={"step": [0, 1, 10, 100, 1000], "replica": [7, 8]})

@@ -8,7 +8,17 @@ import torch
 
 from twinmodes.empirical import train
 from twinmodes.empirical.nets import gram_is_safe
-from twinmodes.problem import Constant, Descent, Gaussian, Kaiming, LinearTeacher, RankOne, replicas
+from twinmodes.problem import (
+    Constant,
+    Descent,
+    Gaussian,
+    Kaiming,
+    LinearTeacher,
+    RankOne,
+    Sample,
+    replicas,
+    stability_threshold,
+)
 from twinmodes.theory import gradient_descent
 
 SHAPES = {"d2": (2, 10), "d50": (50, 100), "n<d": (50, 30)}
@@ -93,6 +103,10 @@ def test_replicas_with_their_own_rates_equal_single_runs(recorded_gaps):
     descents = [Descent(steps=200, lr=(1e-3 * f, 4e-4), record=40) for f in (1, 2, 3)]
     batch = train(samples, weights, descents, device="cpu")
     assert batch.time.dims == ("replica", "step")
+    np.testing.assert_allclose(batch.time, np.array([[1e-3], [2e-3], [3e-3]]) * batch.step.values)
+    for b, descent in enumerate(descents):
+        threshold = stability_threshold(samples[b], weights[b], descent)
+        assert float(batch.stable_lr[b]) == pytest.approx(threshold, rel=1e-12)
     for b in range(3):
         alone = train(samples[b], weights[b], descents[b], device="cpu")
         for quantity, gap in recorded_gaps(batch.isel(replica=[b]), alone).items():
@@ -141,6 +155,53 @@ def test_losses_are_torchs(loss):
         np.testing.assert_allclose(ds[f"W{i + 1}"].values[0, 0], moved, rtol=1e-12, atol=1e-15)
 
 
+def test_training_measures_the_risk_that_the_sample_defines():
+    """Written twice on purpose: the torch side against the numpy one, for every kind of data and error."""
+    teacher = LinearTeacher(dim=3, samples=9, kappa=5, design="exact", rotated=True, noise=0.5, standardize=True)
+    X, y = teacher.sample(0).X, np.random.default_rng(0).standard_normal((9, 3))
+    beta = np.random.default_rng(1).standard_normal((3, 3))
+    cases = [
+        teacher.sample(0),
+        LinearTeacher(dim=3, samples=9).sample(0),
+        Sample(X, y, beta, X_test=X[:5]),
+        Sample(X, y, X_test=X[:5], y_test=y[:5]),
+        Sample(X, y),
+    ]
+    for sample in cases:
+        for kind in ("squared", "absolute"):
+            descent = Descent(steps=20, lr=1e-3, risk=kind)
+            ds = train(sample, Gaussian(hidden=4).weights(sample), descent, device="cpu")
+            np.testing.assert_allclose(ds.risk, sample.risk(ds.weight.values, kind), rtol=1e-12)
+            theory = gradient_descent(sample, Gaussian(hidden=4).weights(sample), descent)
+            np.testing.assert_allclose(ds.risk, theory.risk, rtol=1e-11)
+            np.testing.assert_allclose(ds.least_squares_risk[0], sample.risk(sample.least_squares.T, kind), rtol=1e-12)
+
+
+@pytest.mark.parametrize("side", [train, gradient_descent])
+def test_gradient_norms_keep_their_digits_near_a_minimum(side):
+    """Against the layers themselves: with several outputs a sum of Gram matrices would cancel to a floor of 1e-8."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20, 4))
+    sample = Sample(X, X @ rng.standard_normal((4, 3)))
+    weights = Gaussian(0.3, 0.3, hidden=5).weights(sample)
+    ds = side(sample, weights, Descent(steps=3000, lr=2e-3, record=[0, 100, 3000], keep_weights=[0, 100, 3000]))
+    for i in range(3):
+        W1, W2 = ds.W1.values[0, i], ds.W2.values[0, i]
+        pull = 2 * (sample.y - X @ W1.T @ W2.T).T @ X
+        wanted = [np.linalg.norm(W2.T @ pull), np.linalg.norm(pull @ W1.T)]
+        np.testing.assert_allclose(ds.grad_norm[0, i], wanted, rtol=1e-9, atol=1e-12 * float(ds.grad_norm.max()))
+    assert float(ds.grad_norm[0, -1].max()) < 1e-9 * float(ds.grad_norm.max())
+
+
+def test_weight_mse_is_a_mean_over_outputs_and_features():
+    sample, weights, descent = problem("d50", Gaussian(), 3, replicas=1)
+    for side in (train, gradient_descent):
+        ds = side(sample, weights, descent)
+        for group, mask in sample[0].groups.items():
+            wanted = ds.weight_error.values[..., mask].mean(axis=(2, 3))
+            np.testing.assert_allclose(ds.weight_mse.sel(group=group), wanted, rtol=1e-12)
+
+
 def test_step_zero_is_the_start_and_recorded_quantities_belong_to_one_state():
     samples, weights, descent = problem("d2", Gaussian(), 1, replicas=1)
     for side in (train, gradient_descent):
@@ -163,8 +224,6 @@ def test_float32_stays_within_its_precision(relative):
 
 
 def test_modes_without_rows_are_trained_as_a_diagonal_data_set(recorded_gaps):
-    from twinmodes.problem import Sample
-
     sample = Sample.from_modes([9.0, 1.0, 0.0], [1.0, -1.0, 2.0], noise_modes=[0.1, 0.3, 0.7])
     told = sample, Gaussian().weights(sample, 0), Descent(steps=40, lr=1e-2)
     assert_equal_in_mid_course(train(*told, device="cpu"), gradient_descent(*told), recorded_gaps)

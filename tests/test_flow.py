@@ -47,6 +47,24 @@ def test_order_in_the_learning_rate(default_problem, side, order, width):
     np.testing.assert_allclose(found.order_between, order, atol=width)
 
 
+def test_convergence_knows_its_limits(default_problem):
+    descent = Descent(steps=200)
+    few = Descent(steps=2000, record=[1000, 2000])
+    rough, sharp = (convergence(*default_problem, few, factors=(1, 2), rtol=rtol) for rtol in (1e-3, 1e-10))
+    assert np.abs(rough.largest / sharp.largest - 1).max() > 1e-3
+    fine = convergence(*default_problem, descent, factors=(1, 2))
+    assert np.isnan(convergence(*default_problem, descent, "recursion", factors=(1, 2)).order).all()
+    exact = gradient_descent(*default_problem, descent).weight.values
+    flow = gradient_flow(*default_problem, descent, rtol=1e-10).weight.values
+    wanted = np.abs(flow - exact).max(axis=2) / np.abs(exact).max()
+    np.testing.assert_allclose(fine.gap.sel(factor=1), wanted, rtol=1e-5, atol=1e-12)
+    two = convergence(*default_problem, [descent, Descent(steps=200, lr=5e-4)], factors=(1, 2))
+    np.testing.assert_allclose(two.lr, [[1e-3, 5e-4], [5e-4, 2.5e-4]])
+    np.testing.assert_allclose(two.time[1], 5e-4 * two.step)
+    with pytest.raises(ValueError, match="diverges"), pytest.warns(RuntimeWarning):
+        convergence(*default_problem, Descent(steps=200, lr=1.0), factors=(1, 2))
+
+
 def test_order_holds_for_any_start():
     found = convergence(*small_problem(Gaussian(0.3, 0.3, hidden=6)), Descent(steps=300, lr=2e-3), "flow")
     assert found.order.item() == pytest.approx(1.0, abs=0.05)

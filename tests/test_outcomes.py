@@ -12,7 +12,7 @@ import pytest
 
 from twinmodes.compare import agreement, compare
 from twinmodes.empirical import train
-from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Weights, stability_threshold
+from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, stability_threshold
 from twinmodes.problem.outcome import first_divergence
 from twinmodes.theory import gradient_descent, gradient_flow
 
@@ -78,6 +78,41 @@ def test_divergence_of_any_start(sample):
     assert ds.status.item() == "diverged"
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_divergence_after_the_last_record_is_said(side):
+    sample = LinearTeacher(dim=4, samples=12).sample(0)
+    weights = RankOne(hidden=5).weights(sample)
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        ds = side(sample, weights, Descent(steps=3000, lr=1.0, record=[0, 1], keep_weights=[0, 2000]))
+    assert ds.status.item() == "diverged" and np.isfinite(ds.loss).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_start_at_the_minimum_has_converged(dtype):
+    sample = Sample.from_modes([4.0, 1.0, 0.3], [0.3, 0.7, 1.1])
+    weights = Weights([[0.3, 0.7, 1.1]], [[1.0]])
+    assert train(sample, weights, Descent(steps=10, lr=1e-2), dtype=dtype).status.item() == "converged"
+    assert gradient_descent(sample, weights, Descent(steps=10, lr=1e-2)).status.item() == "converged"
+
+
+def test_a_minimum_short_of_the_least_loss_has_converged(sample):
+    weights = Weights(np.eye(3)[:2], np.ones((1, 2)))
+    for side in SIDES:
+        ds = side(sample, weights, Descent(steps=20_000, lr=1e-3, frozen=1))
+        assert ds.status.item() == "converged" and float(ds.loss[0, -1]) > 1.001 * float(ds.irreducible_loss[0])
+    stuck = Weights(np.zeros((2, 3)), np.ones((1, 2)))
+    with pytest.warns(RuntimeWarning, match="never moves"):
+        gradient_descent(sample, stuck, Descent(steps=3, frozen=1))
+
+
+def test_the_floor_follows_the_losss_normalisation():
+    teacher = LinearTeacher(dim=3, samples=40, kappa=1, noise_ratio=1.0)
+    sample = teacher.sample(0)
+    ds = gradient_descent(sample, RankOne(u=1.0).weights(sample), Descent(steps=20_000, lr=0.05, loss="mean"))
+    assert ds.status.item() == "converged"
+    assert float(ds.loss[0, -1]) == pytest.approx(float(ds.irreducible_loss[0]), rel=1e-6)
+
+
 def test_divergence_means_a_millionfold_loss():
     assert first_divergence(np.array([1.0, 9e5, 1.1e6, np.nan]), 1.0) == 2
     assert first_divergence(np.array([1.0, np.inf]), 1.0) == 1
@@ -112,8 +147,6 @@ def test_a_saddle_never_moves_and_says_so(side, sample):
 
 
 def test_y_zero_and_one_by_one_are_legal():
-    from twinmodes.problem import Sample
-
     silent = Sample([[1.0, 2.0], [0.5, 1.0], [1.0, 0.0]], [0.0, 0.0, 0.0])
     ds = compare(silent, Gaussian(hidden=2), Descent(steps=200, lr=1e-2))
     assert agreement(ds).attrs["verdict"] == "agrees"
@@ -142,8 +175,10 @@ def test_the_first_interrupt_keeps_what_there_is(side, sample):
 def test_a_second_interrupt_raises():
     from twinmodes.problem.interrupt import interruptible
 
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), interruptible() as state:
         os.kill(os.getpid(), signal.SIGINT)
         assert state.requested
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, previous)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -135,6 +137,14 @@ def test_exact_design_has_its_spectrum_and_not_its_covariance():
             assert (np.abs(sample.modes.V).max() < 0.999) == rotated
             assert np.linalg.matrix_rank(sample.covariance) == count  # test inputs never probe the missing modes
             assert np.abs(sample.covariance - sample.X.T @ sample.X / shape[0]).max() > 0.02
+
+
+def test_exact_covariance_is_that_of_the_map_and_the_raw_inputs():
+    teacher = LinearTeacher(dim=4, samples=9, design="exact", kappa=3, beta="ones", input_std=(1.0, 3.0))
+    sample, std = teacher.sample(2), np.geomspace(1, 3, 4)
+    Z = np.random.default_rng([0, 2]).standard_normal((9, 4)) * std
+    T = np.linalg.pinv(Z) @ sample.X
+    np.testing.assert_allclose(sample.covariance, T.T @ np.diag(std**2) @ T, atol=1e-12)
 
 
 def test_continuous_and_given_spectra():
@@ -388,6 +398,17 @@ def test_secular_equation_finds_the_largest_eigenvalue():
 
 
 # --- frozen values, and the contract ----------------------------------------------------------------------------------
+
+
+def test_what_is_derived_is_frozen_too():
+    sample = LinearTeacher(dim=3, samples=9, standardize=True).sample(0)
+    factors = RankOne(hidden=4).weights(sample).rank_one()
+    for array in (factors.z, factors.p, sample.target, sample.least_squares, sample.modes.S, sample.groups["all"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    X, y, _ = regression(6, 2)
+    known = Sample(X, y, [1.0, 2.0], X_test=X)
+    assert float(dataclasses.replace(known, beta=np.zeros(2)).risk([0.0, 0.0])) == 0.0
 
 
 def test_values_are_frozen_and_the_callers_arrays_stay_the_callers():

@@ -15,7 +15,6 @@ from scipy.integrate import ODEintWarning, odeint, solve_ivp
 from ..problem import Descent, Run, Sample, Weights, predicted_curvature, replicas
 from ..problem.trajectory import build, derived, kept_large
 from ..problem.validate import choice, number
-from .hidden import compress
 from .fields import (
     RankOneProblem,
     flow_jacobian,
@@ -24,6 +23,7 @@ from .fields import (
     modified_velocity,
     rank_one_problem,
 )
+from .hidden import compress
 from .record import drop, layered_record, rank_one_record, stack_replicas
 from .rosenbrock import Arrowhead, solve_arrowhead
 

@@ -94,10 +94,14 @@ def layered_record(
     above = np.broadcast_to(np.eye(residual.shape[1]), (len(residual), residual.shape[1], residual.shape[1]))
     gradients = []
     for i in range(len(layers) - 1, -1, -1):
-        # The gradient is above' below with k rows each: its norm is that of their k x k Gram matrices.
+        # The gradient is above' below, two thin factors; with above' = Q R its norm is that of R below.
         below = residual @ under[i - 1].swapaxes(1, 2) if i else residual
-        grams = (above @ above.swapaxes(1, 2)) * (below @ below.swapaxes(1, 2))
-        gradients.insert(0, np.sqrt(np.maximum(grams.sum(axis=(1, 2)), 0)))
+        R = (
+            np.linalg.qr(above.swapaxes(1, 2), mode="r")
+            if above.shape[1] > 1
+            else np.linalg.norm(above, axis=2)[..., None]
+        )
+        gradients.insert(0, np.linalg.norm(R @ below, axis=(1, 2)))
         above = above @ layers[i]
     strength = strength if sample.output_shape else strength[:, 0]
     weight = modes.to_features(strength)

@@ -144,7 +144,7 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
             )
         blocks.append(drop(block, kept))
         count += int(chosen.sum())
-        if interruption.requested:
+        if interruption.requested and count:
             break
     values = join_blocks(blocks, len(recorded))
     return values, layers(u, z), _checkpoint_arrays(checkpoints, start, keep_steps), count
@@ -191,7 +191,7 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
             block["rank"][finite] = np.linalg.matrix_rank(states[0][finite])
         blocks.append(drop(block, kept))
         count += int(chosen.sum())
-        if interruption.requested:
+        if interruption.requested and count:
             break
     values = join_blocks(blocks, len(recorded))
     return values, lifted(layers), _checkpoint_arrays(checkpoints, start, keep_steps), count

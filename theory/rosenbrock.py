@@ -30,9 +30,9 @@ RIGHT[5, :5] = [8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31
 class Arrowhead(NamedTuple):
     """The flow du = gain_u sum(...), with one or two states a node that meet only u.
 
-    ``S`` (m,) are the nodes' squared singular values. With ``zz`` empty there is one state a node, z, and ``cc`` holds c:
-    du = gain_u z.(c - u S z), dz = gain_z u (c - u S z). Otherwise there are two, a and b, for z = a z0 + b c / S of all
-    modes near the node, and ``zz, zc, cc`` hold the summed S z0^2, z0 c and c^2 / S:
+    ``S`` (m,) are the nodes' squared singular values. With ``zz`` empty there is one state a node, z, and ``cc`` holds
+    c: du = gain_u z.(c - u S z), dz = gain_z u (c - u S z). Otherwise there are two, a and b, for z = a z0 + b c / S of
+    all modes near the node, and ``zz, zc, cc`` hold the summed S z0^2, z0 c and c^2 / S:
     da = -gain_z u^2 S a, db = gain_z u S (1 - u b), du = gain_u sum(a zc + b cc - u (a^2 zz + 2 a b zc + b^2 cc)).
     """
 
