@@ -80,7 +80,7 @@ def agreement(ds: xr.Dataset, reference: str | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``gap``, ``gap_rms``, ``expected`` with the dimensions side, quantity and replica; ``verdict`` (side, quantity),
+        ``gap``, ``gap_rms``, ``expected`` (the side's and the reference's own, added) with the dimensions side, quantity and replica; ``verdict`` (side, quantity),
         over all replicas; ``side_verdict`` (side). The attribute ``verdict`` is the overall one: "disagrees" if any
         side does, else "cannot say" if nothing more can be said of some side, else "agrees".
 
@@ -114,7 +114,7 @@ def agreement(ds: xr.Dataset, reference: str | None = None) -> xr.Dataset:
             if quantity not in measured[name]:
                 continue
             gap[i, j], rms[i, j] = measured[name][quantity]
-            expected[i, j] = ds.expected_gap.sel(side=name, quantity=quantity)
+            expected[i, j] = ds.expected_gap.sel(side=[name, reference], quantity=quantity).sum("side")
         sayable = np.array(compared[name][2])
         if str(side.kind.item()) in FLOWS:
             # Where one quantity is expected to be far off, the expansion in the learning rate behind all of them fails.

@@ -13,7 +13,7 @@ from ..problem.validate import whole
 from ..theory import gradient_descent, gradient_flow, modified_flow
 from .run import Dynamics, named_sides
 
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 
 
 def convergence(
@@ -78,7 +78,7 @@ def convergence(
         if dynamics is gradient_flow:
             try:
                 better = modified_flow(samples, starts, scaled, **tolerances).weight.values
-            except ValueError:  # no modified flow for this start or learning rate
+            except ValueError:  # above the stability threshold, where no modified flow exists
                 continue
             predictions.append(_over_features(theory - better) / size)
     gap = np.stack(rows)

@@ -137,7 +137,7 @@ def test_a_flow_at_a_large_rate_cannot_say(default_problem):
     assert float(ds.expected_gap.sel(side="flow", quantity="weight").item()) > 0.05
 
 
-def test_any_start_is_judged_by_halving_the_rate():
+def test_any_start_is_judged_by_its_modified_flow():
     sample = LinearTeacher(dim=4, samples=12, kappa=3, noise_ratio=0.3).sample(0)
     ds = compare(sample, Gaussian(0.3, 0.3, hidden=6), Descent(steps=500, lr=1e-3))
     verdict = agreement(ds)

@@ -7,7 +7,17 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from twinmodes.compare import convergence
-from twinmodes.problem import Constant, Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, stability_threshold
+from twinmodes.problem import (
+    Constant,
+    Descent,
+    Gaussian,
+    LinearTeacher,
+    Normal,
+    RankOne,
+    Sample,
+    Weights,
+    stability_threshold,
+)
 from twinmodes.theory import fields, gradient_descent, gradient_flow, modified_flow, rosenbrock
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-14}
@@ -229,9 +239,9 @@ def test_modified_flow_refuses_what_it_does_not_hold_for(default_problem):
     with pytest.raises(ValueError, match="below the stability threshold"):
         modified_flow(sample, weights, Descent(steps=10, lr=1.01 * threshold))
     with pytest.raises(ValueError, match="rank-one start"):
-        modified_flow(sample, Gaussian().weights(sample), Descent(steps=10))
-    with pytest.raises(ValueError, match="order must be 1"):
-        modified_flow(sample, weights, Descent(steps=10), order=2)
+        modified_flow(sample, Gaussian().weights(sample), Descent(steps=10), method="rank-one")
+    with pytest.raises(ValueError, match="order must be 1 or 2"):
+        modified_flow(sample, weights, Descent(steps=10), order=3)
 
 
 # --- the vector field -------------------------------------------------------------------------------------------------
@@ -376,3 +386,56 @@ def test_flow_from_modes_alone():
     weights = Weights(np.full((1, 30), 0.01), [[0.1]])
     ds = gradient_flow(sample, weights, Descent(steps=2000, lr=1e-3))
     assert float(ds.loss[0, -1]) < float(ds.loss[0, 0]) / 10
+
+
+@pytest.mark.parametrize("spectrum", ["bulk", "eight decades", "two values", "with zeros"])
+def test_many_modes_are_solved_on_nodes(spectrum, relative, monkeypatch):
+    """The compressed solution at every mode, against the same flow solved mode by mode."""
+    from twinmodes.theory import flow
+
+    rng = np.random.default_rng(0)
+    d = 400
+    S = {
+        "bulk": np.linspace(0.1, 3.0, d),
+        "eight decades": np.geomspace(1e-4, 1e4, d),
+        "two values": np.where(np.arange(d) < 150, 9.0, 0.25),
+        "with zeros": np.where(np.arange(d) < 30, 0.0, np.linspace(0.1, 3.0, d)),
+    }[spectrum]
+    sample = Sample.from_modes(S, rng.standard_normal(d) / 20, noise_modes=0.01 * rng.standard_normal(d))
+    weights = RankOne(u=0.1, z=Normal(0.01), hidden=2).weights(sample)
+    descent = Descent(steps=20_000, lr=2e-4 / max(1.0, S.max() / 10), record=30)
+    short = gradient_flow(sample, weights, descent)
+    monkeypatch.setattr(flow, "COMPRESS_ABOVE", 10**9)
+    long = gradient_flow(sample, weights, descent, rtol=1e-11, atol=1e-14)
+    for name in ("u", "weight", "loss", "risk", "grad_norm"):
+        assert relative(short[name], long[name]) < 1e-7, name
+
+
+def test_few_hidden_units_and_the_start_alone():
+    sample = LinearTeacher(dim=30, samples=40).sample(0)
+    narrow = gradient_flow(sample, Gaussian(hidden=3).weights(sample), Descent(steps=5))
+    assert narrow.attrs["method"] == "layers flow"
+    start = gradient_flow(sample, Gaussian(hidden=40).weights(sample), Descent(steps=5, record=[0]))
+    assert start.attrs["method"] == "closure flow" and start.sizes["step"] == 1
+
+
+@pytest.mark.slow
+def test_a_million_modes_fit_in_memory():
+    """50 records with keep=() stay under 1 GB, measured in a process of its own."""
+    import subprocess
+    import sys
+
+    code = (
+        "import resource, numpy as np\n"
+        "from twinmodes.problem import Descent, Normal, RankOne, Sample\n"
+        "from twinmodes.theory import gradient_flow\n"
+        "d = 10**6; rng = np.random.default_rng(0)\n"
+        "beta, noise = rng.standard_normal(d) / 1e3, rng.standard_normal(d) / 1e4\n"
+        "s = Sample.from_modes(np.linspace(0.1, 3, d), beta, noise_modes=noise)\n"
+        "w = RankOne(u=0.01, z=Normal(1e-5), hidden=1).weights(s)\n"
+        "ds = gradient_flow(s, w, Descent(steps=100_000, lr=1e-3, record=50), keep=())\n"
+        "assert np.isfinite(ds.risk).all() and 'weight' not in ds\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1_000_000  # kilobytes

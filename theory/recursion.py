@@ -14,10 +14,11 @@ from ..problem import Descent, Run, Sample, Weights, replicas
 from ..problem.interrupt import Interruption, interruptible
 from ..problem.trajectory import build, kept_large
 from ..problem.validate import choice
+from .gram import gram_descent
 from .hidden import compress, expand
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
 
-METHODS = ("auto", "rank-one", "compressed")
+METHODS = ("auto", "rank-one", "compressed", "gram")
 REASSOCIATE = {"reassoc", "contract"}  # sums may be reordered (vectorised); NaN and infinity keep their meaning
 WORK = 50_000_000  # multiplications between looks at the interrupt flag: a fraction of a second
 
@@ -36,9 +37,11 @@ def gradient_descent(
     ----------
     sample, weights, descent : value or sequence
         The problem; sequences make replicas (`problem.replicas`).
-    method : {"auto", "rank-one", "compressed"}
+    method : {"auto", "rank-one", "compressed", "gram"}
         "rank-one": the map in (u, z), O(d) an update; needs a rank-one start and one output. "compressed": the layers
-        rotated into min(h, d + k) hidden directions, any start. "auto" takes the first where it holds.
+        rotated into min(h, d + k) hidden directions, any start. "gram": the inner products w, W1'W1 and W2 W2' of a
+        two-layer net, O(d^2 k) an update at any width; no layers can be kept and no rank measured. "auto" takes the
+        first where it holds, else the second.
     keep : sequence of str, optional
         Large variables to keep (`problem.trajectory.kept_large`).
 
@@ -51,7 +54,7 @@ def gradient_descent(
     ------
     ValueError
         For fields of the descent that this recursion cannot follow (mini-batches, momentum, Adam, ...), or
-        ``method="rank-one"`` for another start.
+        ``method="rank-one"`` for another start, or ``method="gram"`` for more than two layers.
 
     Warns
     -----
@@ -60,7 +63,7 @@ def gradient_descent(
 
     Notes
     -----
-    Source: THEORY sections 3 (rank one), 5d (compression) and 9 (more than two layers).
+    Source: THEORY sections 3 (rank one), 5b and 5c (inner products), 5d (compression) and 9 (more than two layers).
 
     Examples
     --------
@@ -77,12 +80,17 @@ def gradient_descent(
     rank_one = all(start.rank_one() is not None for start in run.weights)
     if method == "rank-one" and not rank_one:
         raise ValueError('method="rank-one" needs a rank-one start and one output; use "compressed" or "auto"')
+    if method == "gram":
+        if len(run.weights[0].layers) != 2:
+            raise ValueError('method="gram" needs two layers; use "compressed" or "auto"')
+        run.descent.refuse_beyond('method="gram"', able=("frozen",))
+        if run.descent.keep_weights:
+            raise ValueError('method="gram" has no layers to keep; leave keep_weights empty or use "compressed"')
+    name = method if method in ("compressed", "gram") else "rank-one" if rank_one else "compressed"
     began = time.perf_counter()
     with interruptible() as interruption:
-        if rank_one and method != "compressed":
-            results = [_rank_one(run, b, kept, interruption) for b in range(run.size)]
-        else:
-            results = [_compressed(run, b, kept, interruption) for b in range(run.size)]
+        solve = {"rank-one": _rank_one, "compressed": _compressed, "gram": _gram}[name]
+        results = [solve(run, b, kept, interruption) for b in range(run.size)]
     done = min(count for _, _, _, count in results)
     steps = run.descent.recorded
     checkpoints = [np.stack(layers) for layers in zip(*(k for _, _, k, _ in results), strict=True)]
@@ -90,7 +98,7 @@ def gradient_descent(
         run,
         stack_replicas(run, [values for values, _, _, _ in results]),
         kind="recursion",
-        method="rank-one recursion" if rank_one and method != "compressed" else "compressed recursion",
+        method=f"{name} recursion",
         seconds=time.perf_counter() - began,
         final_layers=[final for _, final, _, _ in results],
         kept_weights=checkpoints,
@@ -195,6 +203,22 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
             break
     values = join_blocks(blocks, len(recorded))
     return values, lifted(layers), _checkpoint_arrays(checkpoints, start, keep_steps), count
+
+
+def _gram(run: Run, b: int, kept: Sequence[str], interruption: Interruption) -> Result:
+    size = run.samples[b].dim ** 2
+    values, layers, count = gram_descent(
+        run.samples[b],
+        run.weights[b],
+        run.gain * run.rates[b],
+        _segments(run, size, size * run.samples[b].outputs),
+        len(run.descent.recorded),
+        gain=run.gain,
+        risk=run.descent.risk,
+        kept=kept,
+        interruption=interruption,
+    )
+    return values, layers, (), count
 
 
 def _checkpoint_arrays(checkpoints: list[Any], start: Weights, keep_steps: np.ndarray) -> tuple[np.ndarray, ...]:
