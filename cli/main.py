@@ -55,7 +55,7 @@ def compare(
     """Predict and train one problem, judge the agreement, draw it.
 
     Writes compare.nc (NetCDF: open it with xarray) and figures into --out. Exit status: 0 agrees, 1 disagrees or
-    diverged, 2 a mistake in the options.
+    diverged, 2 a mistake in the options, 130 interrupted (what there is was saved).
 
     Examples: twinmodes compare --replicas 8
 
@@ -91,8 +91,12 @@ def figure(
         list[str] | None,
         typer.Option(help="vector-field: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES"),
     ] = None,
-    extent: Annotated[float, typer.Option("--range", help="vector-field: half-width of the axes.")] = 10.0,
-    grid: Annotated[int, typer.Option(help="vector-field: arrows along each axis.")] = 20,
+    extent: Annotated[
+        float | None, typer.Option("--range", help="vector-field: half-width of the axes (default 10, or the run).")
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option(help="vector-field: arrows along each axis (default 20, fewer in small panels).")
+    ] = None,
     problem: dict[str, Any],
 ) -> None:
     """Draw one figure, of a saved comparison or of a problem.
@@ -173,6 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("interrupted", EXIT_INTERRUPTED)
     except (ValueError, RuntimeError) as error:
         _fail(str(error), EXIT_USER if isinstance(error, ValueError) else EXIT_DISAGREES)
+    except (MemoryError, OverflowError) as error:
+        _fail(f"this problem is too large for this machine ({error or 'out of memory'}); lower its sizes", EXIT_USER)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_DISAGREES)
@@ -184,5 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    if not message:  # help was shown
+        sys.exit(code)
     print(f"twinmodes: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

@@ -19,13 +19,23 @@ def _option(kind: Any, text: str, panel: str, *flags: str, metavar: str | None =
     return Annotated[(str if number else kind) | None, option, kind]
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)  # 1e5 is a whole number too
+        if not number.is_integer():
+            raise ValueError from None
+        return int(number)
+
+
 def _read(name: str, value: Any) -> Any:
     kind = OPTIONS[name].__metadata__[1]
     if kind not in (int, float):
         return value
     try:
-        return kind(value)
-    except ValueError:
+        return kind(value) if kind is float else _whole(value)
+    except (ValueError, OverflowError):
         wanted = "a whole number" if kind is int else "a number"
         raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value!r}; write it like 10") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,17 @@ class Problem(NamedTuple):
     replicate: tuple[str, ...]
 
 
+class _Table(NamedTuple):
+    """Real data whose replicas hold out different rows; ``first`` is the sample of the first seed."""
+
+    options: dict[str, Any]
+    first: Sample
+
+    def sample(self, seed: int = 0) -> Sample:
+        """Split the rows anew."""
+        return self.first if seed == self.first.seed else _data(self.options, seed)
+
+
 def read_problem(options: dict[str, Any]) -> Problem:
     """Build the problem that a set of options describes.
 
@@ -47,10 +59,15 @@ def read_problem(options: dict[str, Any]) -> Problem:
         name = choice(options["preset"], "preset", PRESETS)
         if "data" in options:
             raise ValueError("--preset describes a teacher and --data real data: give one of them")
-        options = {**PRESETS[name][1], **options}
+        preset = dict(PRESETS[name][1])
+        if "start" in options:  # another start has other fields
+            preset = {key: value for key, value in preset.items() if key not in FIELDS[START] or key == "hidden"}
+        if "noise_ratio" in options:
+            preset.pop("noise", None)
+        options = {**preset, **options}
     seed = whole(options.get("seed", 0), "seed", minimum=0)
-    source = _data(options, seed) if "data" in options else _teacher(options)
-    outputs = source.outputs if isinstance(source, Sample) else 1
+    source: Any = _Table(options, _data(options, seed)) if "data" in options else _teacher(options)
+    outputs = source.first.outputs if isinstance(source, _Table) else 1
     replicate = tuple(_words(options.get("replicate", ",".join(DRAWS))))
     return Problem(
         source,
@@ -101,15 +118,23 @@ def _data(options: dict[str, Any], seed: int) -> Sample:
         target = _default_target(name)
     elif "," in target:
         target = _words(target)
+        if len(set(target)) < len(target):
+            raise ValueError(f"--target names a column twice: {options['target']}")
     return Sample.from_csv(name, target=target, seed=seed, **chosen)
 
 
 def _default_target(path: str) -> str:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = [name.strip().strip('"') for name in file.readline().split(",")]
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot read {path} as a CSV table ({error}); give a UTF-8 text file") from None
+    if not any(header):
+        raise ValueError(f"{path} is empty; give a table with a header line")
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        raise ValueError(
+            f"{path} has one column, {header[0]!r}: it seems to be separated otherwise; save it with commas"
+        )
     found = [name for name in DEFAULT_TARGETS if name in header]
     if not found:
         raise ValueError(

@@ -15,14 +15,16 @@ from rich.table import Table
 from ..compare import SIDES, convergence, load, save
 from ..compare import compare as compare_sides
 from ..compare.run import named_sides
-from ..empirical.device import choose_device, choose_dtype
+from ..empirical.device import DTYPES, choose_device, choose_dtype
 from ..figures import FIGURES
 from ..figures.style import save as save_figure
 from ..problem import STARTS, draw, predicted_curvature, replicas
-from ..problem.descent import LOSSES
+from ..problem.descent import LOSSES, MEASURES, OPTIMIZERS
+from ..problem.replicas import DRAWS
+from ..problem.risk import RISKS
 from ..problem.stability import final_scale
 from ..problem.tables import DATASETS
-from ..problem.teacher import BETAS, DESIGNS, SPECTRA
+from ..problem.teacher import BETAS, DESIGNS, NOISE_IN, SPECTRA
 from .presets import PRESETS
 from .problem import Problem, read_problem
 from .show import agreement_table, bump_table, description_table, sides_table, verdict_of
@@ -30,7 +32,7 @@ from .show import agreement_table, bump_table, description_table, sides_table, v
 MEANING = {
     "agrees": "every gap is within what is expected",
     "disagrees": "some gap is larger than expected (see the table)",
-    "cannot say": "a gap of over 5% of the range is expected of some quantity; lower --lr for a sharper verdict",
+    "cannot say": "gaps of over 5% are to be expected at this learning rate; lower --lr for a sharper verdict",
 }
 SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
 
@@ -39,9 +41,14 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
     """Run a comparison, print it, save it and its figures; return the exit status."""
     console = Console()
     problem = read_problem(options)
-    chosen = named_sides([name.strip() for name in sides.split(",") if name.strip()])
+    names = [name.strip() for name in sides.split(",") if name.strip()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--sides names a side twice: {sides}")
+    chosen = named_sides(names)
     choose_device(device)
     choose_dtype(dtype)
+    if "trained" not in chosen and (device, dtype) != ("auto", "float64"):
+        raise ValueError("--device and --dtype belong to the trained side, which is not among --sides")
     _make_folder(out)
     ds = _run(problem, chosen, {"device": device, "dtype": dtype}, console)
     path = save(ds, out / "compare.nc")
@@ -70,6 +77,8 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
         )
         console.print(f"verdict: [bold]{word}[/] ({sides}): {MEANING[word]}", soft_wrap=True)
     if interrupted:
+        done = int(ds.step.where(np.isfinite(ds.loss).all(["side", "replica"])).max())
+        console.print(f"interrupted: judged up to step {done}; what there is was saved")
         return 130
     return 1 if diverged or (verdict is not None and verdict.attrs["verdict"] == "disagrees") else 0
 
@@ -85,8 +94,8 @@ def figure(
     replica: int,
     plane: str | None,
     fix: list[str],
-    extent: float,
-    grid: int,
+    extent: float | None,
+    grid: int | None,
 ) -> int:
     """Draw one figure and save it; return the exit status."""
     console = Console()
@@ -95,13 +104,13 @@ def figure(
     if source is not None and options:
         given = ", ".join(f"--{key.replace('_', '-')}" for key in options)
         raise ValueError(f"--from draws what was saved, so that {given} would do nothing; leave one of them out")
-    vector = {"plane": plane, "fix": fix, "extent": extent != 10.0, "grid": grid != 20}
+    vector = {"plane": plane, "fix": fix, "extent": extent, "grid": grid}
     steps = {"window": window, "linear": linear}
     for key, value in {
         **({} if name == "vector-field" else vector),
         **(steps if name in ("vector-field", "gap") else {}),
     }.items():
-        if value:
+        if value not in (None, False, []):
             raise ValueError(
                 f"--{'range' if key == 'extent' else key} does nothing for the figure {name}; leave it out"
             )
@@ -110,7 +119,7 @@ def figure(
     ds = load(source) if source is not None else None
     if ds is not None and (ds.attrs.get("content") == "convergence") != (name == "gap"):
         raise ValueError(f"{source} does not hold what the figure {name} draws; leave --from out to run a problem")
-    arguments: dict[str, Any] = {} if name == "gap" else {"replica": replica}
+    arguments: dict[str, Any] = {"replica": replica}
     if name in ("risk", "modes"):
         arguments |= {"window": _window(window), "linear": linear}
     if name == "vector-field":
@@ -124,7 +133,10 @@ def figure(
         elif name == "vector-field" and plane is not None:
             samples, starts = _draw(problem)
             run = replicas(samples, starts, problem.descent)
-            arguments |= {"sample": run.samples[0], "rates": run.rates[0], "gain": run.gain}
+            if not 0 <= replica < run.size:
+                raise ValueError(f"--replica must lie between 0 and {run.size - 1}, got {replica}")
+            arguments |= {"sample": run.samples[replica], "rates": run.rates[replica], "gain": run.gain}
+            arguments.pop("replica")
         else:
             ds = _run(problem, {key: SIDES[key] for key in ("recursion", "flow", "trained")}, {}, console)
     drawn = FIGURES[name](ds, **arguments)
@@ -177,6 +189,12 @@ def names() -> int:
         ("target weights", BETAS),
         ("starts", STARTS),
         ("losses", LOSSES),
+        ("risks", RISKS),
+        ("noise in", NOISE_IN),
+        ("replicate", DRAWS),
+        ("measures", MEASURES),
+        ("optimizers", OPTIMIZERS),
+        ("dtypes", DTYPES),
         ("sides", SIDES),
         ("figures", FIGURES),
     ):

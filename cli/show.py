@@ -38,17 +38,18 @@ def sides_table(ds: xr.Dataset) -> Table:
 def agreement_table(verdict: xr.Dataset) -> Table:
     """Return one row a side and quantity: the gap, what was expected, the verdict."""
     reference = verdict.attrs["reference"]
-    table = Table(title=f"largest gap to '{reference}', relative to each quantity's range", title_justify="left")
+    title = f"largest gap to '{reference}' over replicas and steps, relative to each quantity's range"
+    table = Table(title=title, title_justify="left")
     for column in ("side", "quantity", "gap", "rms", "expected", "verdict"):
-        table.add_column(column, justify="right" if column in ("gap", "rms", "expected") else "left")
+        text = column in ("side", "quantity", "verdict")
+        table.add_column(column, justify="left" if text else "right", no_wrap=True, overflow="fold")
     for name in verdict.side.values:
         for quantity in verdict.quantity.values:
             cell = verdict.sel(side=name, quantity=quantity)
             word = str(cell.verdict.item())
             if not word:
                 continue
-            worst = int(np.nanargmax(cell.gap.values / np.maximum(cell.expected.values, 1e-300)))
-            gap, rms, expected = (float(cell[key].values[worst]) for key in ("gap", "gap_rms", "expected"))
+            gap, rms, expected = (float(cell[key].max()) for key in ("gap", "gap_rms", "expected"))
             table.add_row(
                 str(name), str(quantity), f"{gap:.2e}", f"{rms:.2e}", f"{expected:.2e}", f"[{COLOURS[word]}]{word}[/]"
             )
@@ -62,7 +63,8 @@ def bump_table(ds: xr.Dataset, side: str) -> Table:
     kind = {"population": "population risk", "test rows": "held-out risk"}.get(
         ds.attrs["risk_kind"], "risk on training inputs"
     )
-    table = Table(title=f"{kind} of '{side}', divided by the risk of the zero weight", title_justify="left")
+    error = " (absolute error)" if "absolute" in str(ds.risk.attrs.get("long_name")) else ""
+    table = Table(title=f"{kind}{error} of '{side}', divided by the risk of the zero weight", title_justify="left")
     for column in ("replica", "seed", "minimum", "at step", "peak", "at step ", "ratio", "end"):
         table.add_column(column, justify="right")
     for b in range(ds.sizes["replica"]):

@@ -80,9 +80,10 @@ def agreement(ds: xr.Dataset, reference: str | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``gap``, ``gap_rms``, ``expected`` (the side's and the reference's own, added) with the dimensions side, quantity and replica; ``verdict`` (side, quantity),
-        over all replicas; ``side_verdict`` (side). The attribute ``verdict`` is the overall one: "disagrees" if any
-        side does, else "cannot say" if nothing more can be said of some side, else "agrees".
+        ``gap``, ``gap_rms``, ``expected`` (of the side and the reference together) with the dimensions side, quantity
+        and replica; ``verdict`` (side, quantity), over all replicas; ``side_verdict`` (side). The attribute ``verdict``
+        is the overall one: "disagrees" if any side does, else "cannot say" if nothing more can be said of some side,
+        else "agrees".
 
     Raises
     ------

@@ -99,7 +99,7 @@ def _flow_gap(run: Run, made: dict[str, xr.Dataset], recursion: xr.Dataset) -> d
 
 
 def _second_order(run: Run) -> dict[str, np.ndarray]:
-    """The modified flow's own gap, from one halving of the learning rate further: 4 |GD(lr/2) - modified flow(lr/2)|."""
+    """The modified flow's own gap, from one halving of the learning rate further."""
     half = _scaled(run, 2)
     found = gaps(_quietly(modified_flow, half), _quietly(gradient_descent, half))
     return {name: 4 * gap for name, gap in _largest(found).items()}

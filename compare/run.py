@@ -13,6 +13,7 @@ from ..empirical import train
 from ..problem import Descent, draw, replicas
 from ..problem.replicas import DRAWS, Run
 from ..theory import gradient_descent, gradient_flow, modified_flow
+from .agreement import QUANTITIES
 from .align import align
 from .expected import expected_gaps
 
@@ -61,7 +62,8 @@ def compare(
     Returns
     -------
     xarray.Dataset
-        The aligned trajectories (`align`) with ``expected_gap`` (side, replica, quantity); judge it with `agreement`.
+        The aligned trajectories (`align`) of all sides, up to one that the user interrupts, with ``expected_gap``
+        (side, replica, quantity); judge it with `agreement`.
 
     Raises
     ------
@@ -82,7 +84,11 @@ def compare(
     if unknown:
         raise ValueError(f"options name sides that are not run: {', '.join(unknown)}; sides are {', '.join(chosen)}")
     told = (list(run.samples), list(run.weights), list(run.descents))
-    trajectories = {name: side(*told, **options.get(name, {})) for name, side in chosen.items()}
+    trajectories: dict[str, xr.Dataset] = {}
+    for name, side in chosen.items():
+        trajectories[name] = side(*told, **options.get(name, {}))
+        if "status" in trajectories[name] and np.any(trajectories[name].status == "interrupted"):
+            break
     joined = align(trajectories)
     kinds = {str(name): str(kind) for name, kind in zip(joined.side.values, joined.kind.values, strict=True)}
     ours = {
@@ -90,6 +96,11 @@ def compare(
         for name, side in chosen.items()
         if side in (gradient_descent, gradient_flow, modified_flow) and not options.get(name)
     }
+    if np.any(joined.status.isel(side=-1) == "interrupted") and kinds[str(joined.side.values[-1])] != "training":
+        # The user does not want to wait: what the other sides would have needed is not computed either.
+        shape = (joined.sizes["side"], run.size, len(QUANTITIES))
+        blank = (("side", "replica", "quantity"), np.full(shape, np.inf))
+        return joined.assign(expected_gap=blank).assign_coords(quantity=list(QUANTITIES))
     single = bool(np.any(joined.dtype == "float32"))
     return joined.assign(expected_gap=expected_gaps(run, kinds, ours, single=single))
 

@@ -19,6 +19,10 @@ Panel = tuple[str, Slice, int | None]  # title, slice, and the index of the reco
 
 def rank_one_run(dataset: xr.Dataset, replica: int, side: str | None) -> xr.Dataset:
     """Return one side of one replica with finite u (step) and z (step, mode); its problem is an attribute."""
+    if isinstance(dataset, xr.Dataset) and "u" not in dataset:
+        raise ValueError(
+            "the vector field needs a rank-one start, two layers and one output; draw the modes of other networks"
+        )
     ds = sided(dataset, ("u", "z", "S", "c", "lr"))
     if "output" in ds.c.dims or "factor" in ds.u.dims:
         raise ValueError("the vector field needs two layers and one output; draw the modes of other networks")

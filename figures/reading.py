@@ -92,6 +92,10 @@ def step_axis(axes: Axes, steps: np.ndarray, linear: bool) -> None:
         else:
             axes.set_xscale("log")
     first, last = float(steps[0]), float(steps[-1])
+    if first == last:  # a single record
+        axes.set_xscale("linear")
+        axes.set_xlim(first - 1, last + 1)
+        return
     margin = 0.015 * (last - first)
     if linear:
         axes.set_xlim(first - margin, last + margin)
@@ -119,7 +123,8 @@ def evenly(steps: np.ndarray, linear: bool, count: int = MARKS) -> np.ndarray:
     """
     if len(steps) <= count:
         return np.arange(len(steps))
-    place = steps.astype(float) if linear else np.log(np.maximum(steps, steps[steps > 0][0] / 2))
+    positive = steps[steps > 0]
+    place = steps.astype(float) if linear or not len(positive) else np.log(np.maximum(steps, positive[0] / 2))
     grid = np.linspace(place[0], place[-1], count)
     return np.unique(np.abs(place[:, None] - grid).argmin(axis=0))
 

@@ -102,7 +102,10 @@ def _risk(axes: Axes, ds: xr.Dataset, whole: xr.Dataset, index: int) -> list[Not
     relative = ds.risk / signal
     _curves(axes, ds, relative.transpose("side", "replica", "step"), index)
     source = SOURCES.get(str(ds.attrs.get("risk_kind")), "risk")
-    axes.set_ylabel(f"{source} / signal" if "signal" in ds else with_unit(source, ds.risk))
+    if "absolute" in str(ds.risk.attrs.get("long_name")):
+        source += " (absolute error)"
+    share = "signal" if ds.attrs.get("risk_kind") == "population" else "that of zero weight"
+    axes.set_ylabel(f"{source} / {share}" if "signal" in ds else with_unit(source, ds.risk))
     # A run that diverges ends at a million times its start: the axis is made for what comes before.
     calm = (ds.loss <= 10 * whole.loss.isel(step=0)) & np.isfinite(relative)
     top = float(relative.where(calm).max())
@@ -114,7 +117,7 @@ def _risk(axes: Axes, ds: xr.Dataset, whole: xr.Dataset, index: int) -> list[Not
     first, last = int(ds.step[0]), int(ds.step[-1])
     notes = [note for note in _turns(of_whole) if first <= note.x <= last and note.y <= axes.get_ylim()[1]]
     for note in notes:
-        marker = "v" if note.above else "^"
+        marker = "v" if note.text.startswith("peak") else "^"
         axes.plot(note.x, note.y, marker, color="black", markersize=3, zorder=7, gid="turn", linestyle="none")
     return notes
 

@@ -51,7 +51,7 @@ def read_csv(
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = [row for row in csv.reader(file) if any(entry.strip() for entry in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot read {path} as a CSV table ({error}); give a UTF-8 text file") from None
     if len(rows) < 2:
@@ -189,7 +189,7 @@ def split(
     mean = std = None
     if standardize:
         mean, std = column_scale(X[train_rows], names)
-        y_mean, y_std = column_scale(np.atleast_2d(y[train_rows].T).T, ["target"])
+        y_mean, y_std = column_scale(np.atleast_2d(y[train_rows].T).T, None, what="the target")
         X = (X - mean) / std
         y = (y - y_mean) / y_std if y.ndim == 2 else (y - y_mean[0]) / y_std[0]
     return Sample(
@@ -206,7 +206,7 @@ def split(
     )
 
 
-def column_scale(X: np.ndarray, names: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def column_scale(X: np.ndarray, names: list[str] | None = None, what: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (n in the denominator) of each column, which must not be constant.
 
     Parameters
@@ -215,6 +215,8 @@ def column_scale(X: np.ndarray, names: list[str] | None = None) -> tuple[np.ndar
         Training rows.
     names : list of str, optional
         Names for the error message.
+    what : str
+        What to call any column in it instead.
 
     Returns
     -------
@@ -232,9 +234,9 @@ def column_scale(X: np.ndarray, names: list[str] | None = None) -> tuple[np.ndar
     constant = np.flatnonzero(std <= 16 * np.finfo(np.float64).eps * np.abs(X).max(axis=0))
     if len(constant):
         first = int(constant[0])
-        label = repr(names[first]) if names and first < len(names) else f"number {first}"
+        label = what or (f"column {names[first]!r}" if names else f"column number {first}")
         raise ValueError(
-            f"column {label} is constant over the training rows and cannot be standardised; remove it, "
+            f"{label} is constant over the training rows and cannot be standardised; remove it, "
             "or switch standardising off"
         )
     return mean, std

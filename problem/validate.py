@@ -45,10 +45,9 @@ def real_array(value: Any, name: str, *, ndim: int | tuple[int, ...] | None = No
     finite = np.isfinite(array)
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(
-            f"{name} must be finite, got {int((~finite).sum())} NaN or infinite value(s), the first at index {where}; "
-            "remove or fill them"
-        )
+        place = f", the first at index {where}" if where else ""
+        count = int((~finite).sum())
+        raise ValueError(f"{name} must be finite, got {count} NaN or infinite value(s){place}; remove or fill them")
     array.flags.writeable = False
     return array
 
@@ -65,6 +64,8 @@ def whole(value: Any, name: str, *, minimum: int) -> int:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}; give an integer") from None
     if number < minimum:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {number}; raise it")
+    if number >= 2**63:
+        raise ValueError(f"{name} must be below 2^63, got {number}; lower it")
     return number
 
 

@@ -91,6 +91,14 @@ def test_a_csv_of_ones_own(run, tmp_path):
 
 
 MISTAKES = {
+    "device without training": (
+        ["compare", *SMALL, "--sides", "recursion", "--dtype", "float32"],
+        "belong to the trained",
+    ),
+    "side twice": (["compare", *SMALL, "--sides", "flow,flow"], "names a side twice"),
+    "huge seed": (["compare", "--seed", "9" * 20], "below 2^63"),
+    "grid elsewhere": (["figure", "risk", *SMALL, "--grid", "20"], "--grid does nothing"),
+    "replica beyond": (["figure", "gap", *SMALL, "--replica", "3"], "replica"),
     "unknown option": (["compare", "--colour", "red"], "No such option: --colour"),
     "unknown command": (["dance"], "No such command 'dance'"),
     "unknown preset": (["compare", "--preset", "x"], "preset must be one of default, notebook"),
@@ -137,6 +145,44 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
+def test_replicas_of_real_data_hold_out_different_rows(run, tmp_path):
+    status, _, err = run(
+        "compare", "--data", "diabetes", "--replicas", 2, "--steps", 300, "--sides", "recursion,trained"
+    )
+    assert status == 0, err
+    ds = load(tmp_path / "out" / "compare.nc")
+    np.testing.assert_array_equal(ds.data_seed, [0, 1])
+    assert (ds.S[0] != ds.S[1]).any()
+
+
+TABLES = {
+    "semicolons": ("a;b;y\n1;2;3\n", "save it with commas"),
+    "empty": ("", "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_that_are_none(case, run, tmp_path):
+    text, message = TABLES[case]
+    (tmp_path / "t.csv").write_text(text)
+    status, _, err = run("compare", "--data", "t.csv")
+    assert status == 2 and message in err
+
+
+def test_quoted_headers_and_presets_with_another_start(run, tmp_path):
+    rows = "\n".join(f"{i},{i * i % 7},{i % 5}" for i in range(20))
+    (tmp_path / "t.csv").write_text(f'a,"x, y",target\n{rows}\n\n')
+    assert run("compare", "--data", "t.csv", "--steps", "1e2")[0] == 0
+    status, _, err = run("describe", "--preset", "notebook", "--start", "rank-one", "--noise-ratio", ".1")
+    assert status == 0, err
+
+
+def test_a_single_record_and_steps_near_zero(run):
+    for record in ("0,", "1", "200,"):
+        status, _, err = run("compare", *SMALL, "--record", record)
+        assert status == 0, err
+
+
 def test_mistakes_are_one_line_and_status_2(case, run, tmp_path):
     arguments, message = MISTAKES[case]
     (tmp_path / "text.nc").write_text("hello")
@@ -204,7 +250,7 @@ def test_presets_and_overrides():
     assert (teacher.dim, teacher.samples, teacher.kappa, teacher.standardize, teacher.noise) == (50, 100, 10, True, 1)
     assert (start.first, start.second, start.hidden, descent.lr, descent.steps) == (0.1, 0.001, 250, 1e-5, 7)
     assert problem.seed == 3 and teacher.design == "exact"
-    assert isinstance(read_problem({"data": "diabetes"}).source, Sample)
+    assert isinstance(read_problem({"data": "diabetes"}).source.sample(0), Sample)
     drawn = read_problem({"u": "normal:0.5", "hidden": "5,6", "kappa": "none", "beta": "1,2", "dim": 2})
     assert drawn.start.u[0].sd == 0.5 and drawn.start.hidden == (5, 6) and drawn.source.kappa is None
     np.testing.assert_array_equal(drawn.source.beta, [1, 2])

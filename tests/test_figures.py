@@ -202,7 +202,7 @@ def test_levels_are_dotted_where_they_fit_and_said_where_they_do_not(run, drawn)
 def test_real_data_has_no_weight_error_and_says_why(real):
     figure = risk(real)
     assert len(figure.axes) == 2
-    assert figure.axes[0].get_ylabel() == "held-out risk / signal"
+    assert figure.axes[0].get_ylabel() == "held-out risk / that of zero weight"
     said = words(figure)
     assert "The target is unknown, so there is no weight error" in said and "least squares" in said
 
@@ -478,7 +478,7 @@ def test_the_look_stays_inside(run, tmp_path):
         (lambda run, gaps: vector_field(**FIELD, grid=1), "grid must be at least 2"),
         (lambda run, gaps: vector_field(run, side="mine"), "side must be one with a rank-one state"),
         (lambda run, gaps: vector_field(run, fix={"u": 1}), "needs plane="),
-        (lambda run, gaps: vector_field(run.drop_vars("u")), "u is missing"),
+        (lambda run, gaps: vector_field(run.drop_vars("u")), "two layers and one output"),
     ],
 )
 def test_mistakes_are_answered(run, halved, call, message):
