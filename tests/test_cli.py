@@ -144,7 +144,6 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("case", MISTAKES)
 def test_replicas_of_real_data_hold_out_different_rows(run, tmp_path):
     status, _, err = run(
         "compare", "--data", "diabetes", "--replicas", 2, "--steps", 300, "--sides", "recursion,trained"
@@ -183,6 +182,7 @@ def test_a_single_record_and_steps_near_zero(run):
         assert status == 0, err
 
 
+@pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_one_line_and_status_2(case, run, tmp_path):
     arguments, message = MISTAKES[case]
     (tmp_path / "text.nc").write_text("hello")

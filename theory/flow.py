@@ -20,7 +20,7 @@ from .fields import RankOneProblem, flow_jacobian, flow_velocity, rank_one_probl
 from .gram import GramState, closure_velocity, gram_record, gram_state
 from .hidden import compress
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
-from .rosenbrock import Arrowhead, solve_arrowhead
+from .rosenbrock import solve_rank_one
 
 METHODS = ("auto", "rank-one", "lsoda", "closure", "layers")
 RTOL = 1e-9
@@ -157,9 +157,7 @@ def _rank_one(run: Run, b: int, rtol: float, atol: float, kept: Sequence[str]) -
     if sample.dim > COMPRESS_ABOVE:
         u, z_at = solve_compressed(problem, start, times, rtol, atol)
     else:
-        empty = np.empty(0)
-        arrow = Arrowhead(problem.S, empty, empty, problem.c, problem.gain_u, problem.gain_z)
-        states = solve_arrowhead(arrow, start, times, rtol, atol)
+        states = solve_rank_one(problem, start, times, rtol, atol)
         u, z_at = states[:, 0], lambda rows: states[rows, 1:]
     first, count = cut.start, max(1, BLOCK // sample.dim)
     blocks = []

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from .fields import RankOneProblem
+
 GAMMA = 0.25
 ARGUMENT = np.zeros((6, 6))  # weights of earlier stages in the argument of the velocity
 ARGUMENT[1, :1] = [1.544]
@@ -74,6 +76,15 @@ def solve_arrowhead(problem: Arrowhead, start: np.ndarray, times: np.ndarray, rt
             f"the flow could not be solved beyond step {times[reached - 1]:g}: the step size vanished; loosen rtol"
         )
     return states
+
+
+def solve_rank_one(
+    problem: RankOneProblem, start: np.ndarray, times: np.ndarray, rtol: float, atol: float
+) -> np.ndarray:
+    """Solve the (u, z) flow of THEORY section 4; arguments and errors as for `solve_arrowhead`, one state a mode."""
+    empty = np.empty(0)
+    arrow = Arrowhead(problem.S, empty, empty, problem.c, problem.gain_u, problem.gain_z)
+    return solve_arrowhead(arrow, start, times, rtol, atol)
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
