@@ -138,6 +138,24 @@ def describe(*, problem: dict[str, Any]) -> None:
     raise typer.Exit(run.describe(problem))
 
 
+@app.command()
+def equations(
+    name: Annotated[
+        str | None, typer.Argument(help="Which; without it the names are listed.", metavar="[NAME]")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text or latex.", metavar="FORMAT")] = "text",
+) -> None:
+    """Print equations that are derived from the loss: fields, Jacobians, conserved quantities, modified flows.
+
+    Examples: twinmodes equations
+
+    twinmodes equations rank-one --format latex
+    """
+    from .equations import equations
+
+    raise typer.Exit(equations(name, form))
+
+
 @app.command("list")
 def list_() -> None:
     """Print the names that options accept: presets, data sets, starts, sides, figures.

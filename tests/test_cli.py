@@ -262,3 +262,26 @@ def test_presets_run_whole(name, run):
     status, out, err = run("compare", "--preset", name, "--sides", "recursion,trained")
     assert status == 0, err
     assert "verdict: agrees" in out
+
+
+def test_equations_are_listed_and_printed(run):
+    status, out, _ = run("equations")
+    assert status == 0 and all(name in out for name in ("rank-one", "jacobian", "closure", "logistic"))
+    status, out, _ = run("equations", "rank-one")
+    assert status == 0 and "z₁" in out and "learning rates" in out
+    status, out, _ = run("equations", "conserved", "--format", "latex")
+    assert status == 0 and out.startswith("% ") and r"\frac{d}{d t} \delta = 0" in out
+    for wrong in (("equations", "entropy"), ("equations", "deep", "--format", "html")):
+        status, out, err = run(*wrong)
+        assert status == 2 and not out and err.count("\n") == 1 and "must be one of" in err
+
+
+def test_equations_import_no_training():
+    code = (
+        "import sys\nfrom twinmodes.cli.main import main\n"
+        "try:\n    main(['equations', '--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"assert not [name for name in {HEAVY} if name in sys.modules]\n"
+        "try:\n    main(['equations', 'balanced-mode'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
