@@ -5,13 +5,14 @@ from .modes import Modes
 from .replicas import Run, draw, replicas
 from .sample import Sample
 from .stability import predicted_curvature, stability_threshold, stable_rate
-from .start import STARTS, Constant, Gaussian, Kaiming, Normal, RankOne
+from .start import STARTS, Balanced, Constant, Gaussian, Kaiming, Normal, RankOne
 from .teacher import LinearTeacher
 from .trajectory import check
 from .weights import RankOneFactors, Weights
 
 __all__ = [
     "STARTS",
+    "Balanced",
     "Constant",
     "Descent",
     "Gaussian",

@@ -201,13 +201,85 @@ class Kaiming:
         return Weights(*layers, seed=seed, settings=start_settings(self))
 
 
-STARTS = {"rank-one": RankOne, "constant": Constant, "gaussian": Gaussian, "kaiming": Kaiming}
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """Two layers with ``W2'W2 - ratio W1W1' = lambda I``, random otherwise.
+
+    Gradient flow keeps this balance where ``ratio`` = lr2 / lr1, and on white inputs it has a closed form
+    (`theory.white_balanced`). At equal learning rates ``lambda_`` is the lambda of Domine et al.: large positive and
+    negative values make lazy networks, zero a rich one.
+
+    Parameters
+    ----------
+    lambda_ : float
+        The balance, in units of weight^2.
+    scale : float
+        Singular values of the layer that has the smaller ones (``sqrt(ratio) W1`` where lambda > 0, W2 where
+        lambda < 0) are scale x |normal|.
+    hidden : int
+        Width. lambda > 0 needs hidden <= outputs, lambda < 0 hidden <= dim, since W2'W2 or W1W1' then has full rank;
+        lambda = 0 takes any width, and as many modes as dim and outputs allow.
+    ratio : float
+        lr2 / lr1.
+
+    Raises
+    ------
+    ValueError
+        For a width below 1, a negative scale or a ratio that is not positive.
+
+    Notes
+    -----
+    Source: THEORY section 6e.
+    """
+
+    lambda_: float = 0.0
+    scale: float = 0.1
+    hidden: int = 50
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lambda_", number(self.lambda_, "lambda_"))
+        object.__setattr__(self, "scale", number(self.scale, "scale", minimum=0.0))
+        object.__setattr__(self, "hidden", whole(self.hidden, "hidden", minimum=1))
+        object.__setattr__(self, "ratio", number(self.ratio, "ratio", minimum=0.0, exclusive=True))
+
+    def weights(self, sample: Sample, seed: int = 0) -> Weights:
+        """Return the weights for one sample; ValueError where the width does not allow this lambda."""
+        d, k, h = sample.dim, sample.outputs, self.hidden
+        if self.lambda_ > 0 and h > k:
+            raise ValueError(f"lambda_ > 0 makes W2'W2 of full rank: hidden must be at most {k} outputs, got {h}")
+        if self.lambda_ < 0 and h > d:
+            raise ValueError(f"lambda_ < 0 makes W1W1' of full rank: hidden must be at most {d} features, got {h}")
+        rng = stream(START, seed)
+        rank = min(h, d, k)
+        small = np.zeros(h)
+        small[:rank] = self.scale * np.abs(rng.standard_normal(rank))
+        large = np.sqrt(small**2 + abs(self.lambda_))
+        below, above = (small, large) if self.lambda_ > 0 else (large, small)
+        middle, inner, outer = (_orthonormal(rng, size, min(h, size)) for size in (h, d, k))
+        first = middle[:, : min(h, d)] * below[: min(h, d)] @ inner.T / math.sqrt(self.ratio)
+        second = outer * above[: min(h, k)] @ middle.T[: min(h, k)]
+        return Weights(first, second, seed=seed, settings=start_settings(self))
+
+
+STARTS = {
+    "rank-one": RankOne,
+    "constant": Constant,
+    "gaussian": Gaussian,
+    "kaiming": Kaiming,
+    "balanced": Balanced,
+}
 
 
 def start_settings(start: Any) -> dict[str, Any]:
     """Return a start's fields as plain numbers and text, for the record."""
     fields = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(start).items()}
     return {"start": type(start).__name__, **fields}
+
+
+def _orthonormal(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
+    """Random orthonormal columns, shape (size, count)."""
+    return np.linalg.qr(rng.standard_normal((size, count)))[0]
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
