@@ -68,13 +68,16 @@ OPTIONS: dict[str, Any] = {
         str, "Standard deviation of the raw inputs; a pair is a geometric range.", DATA, metavar="NUMBERS"
     ),
     "standardize": _option(bool, "Centre and scale the training columns.", DATA, "--standardize/--no-standardize"),
-    "start": _option(str, "rank-one, constant, gaussian or kaiming (default rank-one).", START),
+    "start": _option(str, "rank-one, constant, gaussian, kaiming or balanced (default rank-one).", START),
     "hidden": _option(str, "Width, or one a hidden layer: 50,50 (default 50).", START, metavar="INT[,INT]"),
     "u": _option(str, "rank-one: scale of the second layer, or normal:SD (default 0.1).", START),
     "z": _option(str, "rank-one: entries of the first layer, or normal:SD (default 0.01).", START),
     "first": _option(float, "Other starts: scale of the first layer.", START),
     "second": _option(float, "Other starts: scale of the later layers.", START),
     "small_factor": _option(float, "constant: factor on the columns of the small features.", START),
+    "lambda_": _option(float, "balanced: W2'W2 - ratio W1W1' = lambda I (default 0).", START, "--lambda"),
+    "scale": _option(float, "balanced: size of the layers (default 0.1).", START),
+    "ratio": _option(float, "balanced: learning rate of layer 2 over that of layer 1 (default 1).", START),
     "steps": _option(int, "Number of updates (default 100000).", DESCENT),
     "lr": _option(
         str, "Learning rate, one a layer, or auto (default 0.001; real data: auto).", DESCENT, metavar="NUMBERS|auto"

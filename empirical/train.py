@@ -10,9 +10,10 @@ import torch
 import xarray as xr
 
 from ..problem import Descent, Run, Sample, Weights, replicas
+from ..problem.assemble import build, start_loss
 from ..problem.interrupt import Interruption, interruptible
 from ..problem.outcome import DIVERGED_AT
-from ..problem.trajectory import LARGE, build, derived, kept_large, start_loss
+from ..problem.trajectory import LARGE, derived, kept_large
 from ..problem.validate import choice
 from .device import choose_device, choose_dtype, synchronise
 from .measure import measure

@@ -12,7 +12,8 @@ import xarray as xr
 from scipy.integrate import ODEintWarning, odeint, solve_ivp
 
 from ..problem import Descent, Run, Sample, Weights, replicas
-from ..problem.trajectory import build, kept_large
+from ..problem.assemble import build
+from ..problem.trajectory import kept_large
 from ..problem.validate import choice, number
 from .compress import solve_compressed
 from .deep import DeepProblem, deep_jacobian, deep_problem, deep_velocity

@@ -11,8 +11,9 @@ import xarray as xr
 from numba import njit
 
 from ..problem import Descent, Run, Sample, Weights, replicas
+from ..problem.assemble import build
 from ..problem.interrupt import Interruption, interruptible
-from ..problem.trajectory import build, kept_large
+from ..problem.trajectory import kept_large
 from ..problem.validate import choice
 from .gram import gram_descent
 from .hidden import compress, expand
