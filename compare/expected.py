@@ -40,7 +40,7 @@ def expected_gaps(
         recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place, or a later state of a
         run that was unstable). flow: |flow - modified flow| plus the modified flow's own gap for rank-one starts; else
         2 |GD(lr) - GD(lr/2)| plus its second-order remainder. modified flow: 4 |GD(lr/2) - modified flow(lr/2)|, by its
-        order 2. training: 1e-10. Infinite where it cannot be computed. Always from our own solutions, so that a side at
+        order 2. training: 0. Infinite where it cannot be computed. Always from our own solutions, so that a side at
         fault cannot excuse itself.
     """
     made = dict(done)
@@ -63,7 +63,7 @@ def expected_gaps(
 def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset], single: bool) -> dict[str, np.ndarray]:
     recursion = _recursion(run, made)
     if kind == "training":
-        return {name: np.full(run.size, ROUNDING) for name in QUANTITIES if name in recursion}
+        return {name: np.zeros(run.size) for name in QUANTITIES if name in recursion}
     if kind == "flow":
         lost = np.asarray(recursion.status == "diverged")  # gradient descent left where the flow stays
         return {name: np.where(lost, np.inf, gap) for name, gap in _flow_gap(run, made, recursion).items()}
