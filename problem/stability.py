@@ -12,10 +12,11 @@ from .weights import Weights, product
 
 DENSE_LIMIT = 1500  # modes x outputs up to which the matrix is formed
 POWER_STEPS = 200
+FEW_MODES = 64  # up to here a dense eigensolver is faster than 50 bisection steps
 
 
 def largest_eigenvalue(diagonal: np.ndarray, vector: np.ndarray) -> float:
-    """Return the largest eigenvalue of ``diag(diagonal) + vector vector'`` in O(d) per bisection step.
+    """Return the largest eigenvalue of ``diag(diagonal) + vector vector'``, by bisection in O(d) a step for large d.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def largest_eigenvalue(diagonal: np.ndarray, vector: np.ndarray) -> float:
     -----
     Source: the secular equation, THEORY sections 4 and 11.
     """
+    if len(diagonal) <= FEW_MODES:
+        return float(np.linalg.eigvalsh(np.diag(diagonal) + np.outer(vector, vector))[-1])
     top = float(diagonal.max())
     active = vector != 0
     if not active.any():

@@ -141,9 +141,10 @@ def check(ds: xr.Dataset) -> None:
         if coordinate not in ds.coords:
             breaches.append(f"coordinate {coordinate!r} is missing")
     if "step" in ds.coords:
-        if ds.step.dtype != np.int64:
-            breaches.append(f"coordinate 'step' must be int64, got {ds.step.dtype}")
-        if ds.step.size == 0 or np.any(np.diff(ds.step) <= 0):
+        steps = ds.variables["step"].values
+        if steps.dtype != np.int64:
+            breaches.append(f"coordinate 'step' must be int64, got {steps.dtype}")
+        if steps.size == 0 or np.any(np.diff(steps) <= 0):
             breaches.append("coordinate 'step' must hold increasing steps")
     for name, (tail, _, _) in RECORDED.items():
         if name not in ds:
@@ -161,10 +162,10 @@ def check(ds: xr.Dataset) -> None:
 
 
 def _unflagged(ds: xr.Dataset, name: str, variable: xr.Variable) -> list[str]:
-    values = np.asarray(variable.values).reshape(variable.sizes["replica"], variable.sizes["step"], -1)
-    finite = np.all(np.isfinite(values), axis=2)
+    finite = np.isfinite(variable.values)
     if finite.all():
         return []
+    finite = np.all(finite.reshape(variable.sizes["replica"], variable.sizes["step"], -1), axis=2)
     status = ds["status"].values if "status" in ds else np.full(len(finite), "running")
     for b in np.flatnonzero(~finite.all(axis=1)):
         first = int(np.flatnonzero(~finite[b])[0])
