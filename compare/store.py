@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from ..problem.trajectory import FORMAT
+from .atomic import written_whole
 
 
 def save(ds: xr.Dataset, path: str | Path) -> Path:
@@ -36,21 +35,8 @@ def save(ds: xr.Dataset, path: str | Path) -> Path:
     encoding = {
         name: {"zlib": True, "complevel": 4} for name, v in ds.variables.items() if v.dtype.kind in "fi" and v.size > 64
     }
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
+    with written_whole(path) as temporary:
         ds.assign_attrs(twinmodes_format=FORMAT).to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"cannot write {path}: {reason}; choose a folder that exists and can be written to") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
     return path
 
 
@@ -85,9 +71,3 @@ def load(path: str | Path) -> xr.Dataset:
     if int(np.asarray(found)) > FORMAT:
         raise ValueError(f"{path} has format {found}, this version reads up to {FORMAT}; update twinmodes")
     return ds
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

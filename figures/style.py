@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +15,8 @@ from matplotlib.artist import Artist
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+
+from ..compare.atomic import written_whole
 
 FULL_WIDTH, COLUMN_WIDTH = 6.9, 3.4  # inches: two columns and one column of a journal page
 SMALL, NORMAL = 7.0, 8.0  # points
@@ -195,20 +195,6 @@ def save(figure: Figure, path: str | Path) -> Path:
         if system is None:
             raise ValueError(f".pgf needs LaTeX ({', '.join(TEX_SYSTEMS)}), got none; install TeX Live or save as .pdf")
         extra = {"pgf.texsystem": system}
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=ending, dir=path.parent)
-        os.close(handle)
-        with style(), matplotlib.rc_context(extra):
-            figure.savefig(temporary, format=ending[1:], dpi=200, metadata=FORMATS[ending] or None)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"cannot write {path}: {reason}; choose a folder that exists and can be written to") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    with written_whole(path) as temporary, style(), matplotlib.rc_context(extra):
+        figure.savefig(temporary, format=ending[1:], dpi=200, metadata=FORMATS[ending] or None)
     return path

@@ -16,8 +16,8 @@ from ..problem.assemble import build
 from ..problem.trajectory import kept_large
 from ..problem.validate import choice, number
 from .compress import solve_compressed
-from .deep import DeepProblem, deep_jacobian, deep_problem, deep_velocity
-from .fields import RankOneProblem, flow_jacobian, flow_velocity, rank_one_problem
+from .deep import deep_jacobian, deep_problem, deep_velocity
+from .fields import flow_jacobian, flow_velocity, rank_one_problem
 from .gram import GramState, closure_velocity, gram_record, gram_state
 from .hidden import compress
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
@@ -142,11 +142,12 @@ def recorded_times(run: Run) -> tuple[np.ndarray, slice]:
     return (steps, slice(0, None)) if steps[0] == 0 else (np.concatenate([[0.0], steps]), slice(1, None))
 
 
-def _rank_one_start(run: Run, b: int) -> tuple[RankOneProblem, np.ndarray]:
-    """The coefficients of the (u, z) field, and the start as one state."""
-    factors: Any = run.weights[b].rank_one()
-    problem = rank_one_problem(run.samples[b], run.descents[b].rates(len(run.weights[b].layers)), run.gain)
-    return problem, np.concatenate([np.atleast_1d(factors.u), run.samples[b].modes.to_modes(factors.z)])
+def _rank_one_start(run: Run, b: int, coefficients: Callable[..., Any] = rank_one_problem) -> tuple[Any, np.ndarray]:
+    """The coefficients of the field in (u, z), or of any depth by `deep_problem`, and the start as one state."""
+    sample, weights = run.samples[b], run.weights[b]
+    factors: Any = weights.rank_one()
+    problem = coefficients(sample, run.descents[b].rates(len(weights.layers)), run.gain)
+    return problem, np.concatenate([np.atleast_1d(factors.u), sample.modes.to_modes(factors.z)])
 
 
 def _rank_one(run: Run, b: int, rtol: float, atol: float, kept: Sequence[str]) -> dict[str, np.ndarray]:
@@ -180,7 +181,7 @@ def lsoda(
     sample = run.samples[b]
     if sample.dim > MOST_MODES:
         raise ValueError(f"LSODA holds a dense Jacobian: at most {MOST_MODES} modes, got {sample.dim}")
-    problem, start = _rank_one_start(run, b) if not deep else _deep_start(run, b)
+    problem, start = _rank_one_start(run, b, deep_problem if deep else rank_one_problem)
     times, cut = recorded_times(run)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ODEintWarning)
@@ -192,13 +193,6 @@ def lsoda(
             raise RuntimeError(f"the flow could not be solved: {message}; loosen rtol or shorten the run") from None
     states, split = np.asarray(solution)[cut], len(start) - sample.dim
     return rank_one_record(sample, states[:, :split], states[:, split:], gain=run.gain, risk=run.descent.risk)
-
-
-def _deep_start(run: Run, b: int) -> tuple[DeepProblem, np.ndarray]:
-    """The same for any depth."""
-    factors: Any = run.weights[b].rank_one()
-    problem = deep_problem(run.samples[b], run.descents[b].rates(len(run.weights[b].layers)), run.gain)
-    return problem, np.concatenate([np.atleast_1d(factors.u), run.samples[b].modes.to_modes(factors.z)])
 
 
 def _closure(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
