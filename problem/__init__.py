@@ -1,5 +1,6 @@
 """What both sides are told: data, starting weights, the descent, and the record they must return."""
 
+from .batches import index_batches, row_batches
 from .descent import Descent
 from .modes import Modes
 from .replicas import Run, draw, replicas
@@ -27,8 +28,10 @@ __all__ = [
     "Weights",
     "check",
     "draw",
+    "index_batches",
     "predicted_curvature",
     "replicas",
+    "row_batches",
     "stability_threshold",
     "stable_rate",
 ]

@@ -147,7 +147,7 @@ def _predictions(run: Run) -> Predictions:
     for sample, weights, descent, rates in zip(run.samples, run.weights, run.descents, run.rates, strict=True):
         key = (id(sample), id(weights), id(descent))
         if key not in known:
-            known[key] = predicted_curvature(sample, weights, rates, run.gain)
+            known[key] = predicted_curvature(sample, weights, rates, run.mean_gain)
         result.append(known[key])
     return result
 
@@ -189,7 +189,8 @@ def _outcomes(
         elif stopped:
             status.append("interrupted")
         else:
-            discrete = kind in ("recursion", "training")
+            # Noise and momentum make the loss rise at times; such a run is not called unstable for it.
+            discrete = kind in ("recursion", "training") and run.descent.plain
             rates = all_rates[b]
             predicted, exact = predictions[b] if discrete else (0.0, True)
             layers = final_layers[b] if final_layers is not None else None
@@ -231,7 +232,7 @@ def _problem(run: Run, predictions: Predictions) -> dict[str, np.ndarray]:
     curvatures = np.array([value for value, _ in predictions])
     if np.all(curvatures > 0):
         first = [d.lr[0] if isinstance(d.lr, tuple) else d.lr for d in run.descents]
-        result["stable_lr"] = 2 * np.array(first) / curvatures
+        result["stable_lr"] = 2 * (1 + run.descent.momentum) * np.array(first) / curvatures
     return result
 
 

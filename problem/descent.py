@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from .risk import RISKS
+from .schedule import Schedule, checked_schedule, schedule_factors, stretched_schedule
 from .validate import choice, number, real_array, whole
 
 LOSSES = ("sum", "mean", "half")
 OPTIMIZERS = ("gd", "adam")
+SAMPLINGS = ("epochs", "with-replacement", "without-replacement", "online")
 MEASURES = ("rank",)
 
 
@@ -44,15 +46,20 @@ class Descent:
     keep_weights : sequence of int
         Steps at which all layers are kept whole.
     optimizer : {"gd", "adam"}
-        Update rule.
+        Update rule. "gd" follows `torch.optim.SGD`, "adam" `torch.optim.Adam` with torch's defaults.
     batch : int, optional
-        Rows per update; None is the full batch.
+        Rows per update; None is the full batch. The loss of an update is that of its rows: their sum, their mean or
+        half their sum.
+    sampling : {"epochs", "with-replacement", "without-replacement", "online"}
+        How an update's rows are chosen, where there is a ``batch`` (`problem.batches`).
     momentum, weight_decay : float
-        Heavy-ball momentum and decoupled weight decay.
+        m and a of ``V <- m V + dL/dW + a W``, ``W <- W - lr V``: heavy-ball momentum, and the decay that adds a W to
+        the gradient.
     frozen : sequence of int
         Layers that are not trained, counted from 1.
-    schedule : optional
-        Factors on the learning rate over time.
+    schedule : {"cosine", "linear"} or sequence of (int, float), optional
+        Factor on every learning rate over time: from 1 down to 0 over the run, by half a cosine or linearly; or pairs
+        (step, factor), each holding from that update on (1 before the first).
     seed : int
         Seed of the mini-batches.
 
@@ -71,10 +78,11 @@ class Descent:
     keep_weights: Any = ()
     optimizer: str = "gd"
     batch: int | None = None
+    sampling: str = "epochs"
     momentum: float = 0.0
     weight_decay: float = 0.0
     frozen: Any = ()
-    schedule: Any = None
+    schedule: Schedule = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,12 +111,18 @@ class Descent:
         set_("measure", measure)
         if self.batch is not None:
             set_("batch", whole(self.batch, "batch", minimum=1))
+        choice(self.sampling, "sampling", SAMPLINGS)
+        if self.batch is None and self.sampling != "epochs":
+            raise ValueError(f"sampling={self.sampling!r} chooses the rows of mini-batches; give batch too")
         set_("momentum", number(self.momentum, "momentum", minimum=0.0))
         if self.momentum >= 1:
             raise ValueError(f"momentum must be below 1, got {self.momentum}; 0.9 is common")
         set_("weight_decay", number(self.weight_decay, "weight_decay", minimum=0.0))
         layers = [self.frozen] if np.ndim(self.frozen) == 0 else list(self.frozen)
         set_("frozen", tuple(sorted({whole(layer, "frozen", minimum=1) for layer in layers})))
+        set_("schedule", checked_schedule(self.schedule, self.steps))
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum={self.momentum} belongs to optimizer='gd'; Adam has its own, leave it out")
         set_("seed", whole(self.seed, "seed", minimum=0))
 
     def _steps_within(self, steps: Any, name: str) -> np.ndarray:
@@ -155,9 +169,28 @@ class Descent:
         rates[[layer - 1 for layer in self.frozen]] = 0.0
         return rates
 
+    @property
+    def plain(self) -> bool:
+        """Whether every update is one and the same function of the weights: full batch, no momentum, no schedule."""
+        extras = (self.batch, self.momentum, self.weight_decay, self.schedule)
+        return self.optimizer == "gd" and not any(extras)
+
+    def factors(self, begin: int, end: int) -> np.ndarray:
+        """Return what the schedule multiplies the learning rates with in updates begin + 1 ... end, (end - begin,)."""
+        return schedule_factors(self.schedule, self.steps, begin, end)
+
     def gain(self, samples: int, outputs: int) -> float:
         """Return g, the factor of the residual in the gradient: 2 (sum), 2/(n k) (mean) or 1 (half)."""
         return {"sum": 2.0, "mean": 2.0 / (samples * outputs), "half": 1.0}[self.loss]
+
+    def step_gain(self, samples: int, outputs: int) -> float:
+        """Return g of an update's own rows, of which there are ``batch``."""
+        return self.gain(samples if self.batch is None else self.batch, outputs)
+
+    def mean_gain(self, samples: int, outputs: int) -> float:
+        """Return g of the mean update: mini-batches move like the full batch with this gain (THEORY section 10)."""
+        share = 1.0 if self.batch is None else self.batch / samples
+        return self.step_gain(samples, outputs) * share
 
     def scaled(self, factor: int) -> Descent:
         """Return the same run at ``lr / factor`` with ``factor`` times the steps and the same times recorded."""
@@ -166,7 +199,14 @@ class Descent:
             raise ValueError("a run with lr=None cannot be scaled; give its learning rate")
         lr = tuple(rate / factor for rate in self.lr) if isinstance(self.lr, tuple) else self.lr / factor
         kept = tuple(factor * step for step in self.keep_weights)
-        return replace(self, steps=factor * self.steps, lr=lr, record=factor * self.recorded, keep_weights=kept)
+        return replace(
+            self,
+            steps=factor * self.steps,
+            lr=lr,
+            record=factor * self.recorded,
+            keep_weights=kept,
+            schedule=stretched_schedule(self.schedule, factor),
+        )
 
     def refuse_beyond(self, side: str, able: Collection[str] = ()) -> None:
         """Raise ValueError if a field that changes the dynamics is set and ``side`` is not able to honour it.

@@ -47,6 +47,16 @@ class Run(NamedTuple):
         return self.descent.gain(self.samples[0].samples, self.samples[0].outputs)
 
     @property
+    def step_gain(self) -> float:
+        """The same of an update's own rows (its batch)."""
+        return self.descent.step_gain(self.samples[0].samples, self.samples[0].outputs)
+
+    @property
+    def mean_gain(self) -> float:
+        """The same of the mean update (`Descent.mean_gain`)."""
+        return self.descent.mean_gain(self.samples[0].samples, self.samples[0].outputs)
+
+    @property
     def shared_data(self) -> bool:
         """Whether all replicas see the same sample."""
         return all(sample is self.samples[0] for sample in self.samples)

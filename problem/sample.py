@@ -12,7 +12,7 @@ import numpy as np
 
 from .modes import Modes, decompose
 from .risk import RISKS, expected_error, mean_error
-from .validate import choice, real_array, whole
+from .validate import choice, number, real_array, whole
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -42,6 +42,8 @@ class Sample:
         How X came from the raw inputs: ``X = (raw - feature_mean) / feature_std``.
     feature_names : sequence of str, optional
         Names of the features.
+    noise : float, optional
+        Standard deviation of the label noise of fresh rows, where it is known; online sampling needs it.
     given_modes : Modes, optional
         In place of X and y; use `from_modes`.
     name : str
@@ -72,6 +74,7 @@ class Sample:
     feature_mean: Any = None
     feature_std: Any = None
     feature_names: Any = None
+    noise: float | None = None
     given_modes: Modes | None = None
     name: str = "arrays"
     seed: int | None = None
@@ -122,6 +125,8 @@ class Sample:
             if len(names) != d:
                 raise ValueError(f"feature_names must name all {d} features, got {len(names)}")
             set_("feature_names", names)
+        if self.noise is not None:
+            set_("noise", number(self.noise, "noise", minimum=0.0))
         if self.seed is not None:
             set_("seed", whole(self.seed, "seed", minimum=0))
         set_("settings", dict(self.settings or {}))

@@ -218,14 +218,15 @@ def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> f
 
     Notes
     -----
-    Source: THEORY section 4: converges iff the weighted curvature at the minimum is below 2.
+    Source: THEORY section 4: converges iff the weighted curvature at the minimum is below 2; with momentum m below
+    2 (1 + m). Mini-batches count by their mean update; their noise lowers the threshold further.
     """
     lr = descent.lr if descent.lr is not None else 1.0
     reference = Descent(steps=1, lr=lr, loss=descent.loss, frozen=descent.frozen)
     rates = reference.rates(len(weights.layers))
-    value, _ = predicted_curvature(sample, weights, rates, descent.gain(sample.samples, sample.outputs))
+    value, _ = predicted_curvature(sample, weights, rates, descent.mean_gain(sample.samples, sample.outputs))
     first = lr[0] if isinstance(lr, tuple) else lr
-    return 2 * first / value if value > 0 else math.inf
+    return 2 * (1 + descent.momentum) * first / value if value > 0 else math.inf
 
 
 def stable_rate(sample: Sample, weights: Weights, descent: Descent) -> float:

@@ -197,6 +197,7 @@ class LinearTeacher:
             groups=self._groups(scale, rotation),
             feature_mean=mean,
             feature_std=deviation,
+            noise=self._fresh_noise(signal),
             name="linear teacher",
             seed=seed,
             settings=self.settings(),
@@ -277,13 +278,22 @@ class LinearTeacher:
             first_kind = rng.permutation(first_kind)
 
         def scaled(signal: float) -> np.ndarray:
-            ratio = DEFAULT_NOISE_RATIO if self.noise is None and self.noise_ratio is None else self.noise_ratio
-            level: Any = self.noise if ratio is None else ratio * signal
+            level = self._noise_level(signal)
             first, second = level if isinstance(level, tuple) else (level, level)
             noise = (np.where(first_kind, first, second) * drawn.T).T
             return U @ noise if by_mode else noise
 
         return scaled
+
+    def _noise_level(self, signal: float) -> Any:
+        """Standard deviation of the noise, or a pair of them, for a signal of this standard deviation."""
+        ratio = DEFAULT_NOISE_RATIO if self.noise is None and self.noise_ratio is None else self.noise_ratio
+        return self.noise if ratio is None else ratio * signal
+
+    def _fresh_noise(self, signal: float) -> float | None:
+        """The same for fresh rows; None where rows differ in their noise, or it belongs to the modes of these rows."""
+        level = self._noise_level(signal)
+        return None if isinstance(level, tuple) or self.noise_in == "modes" else level
 
     def _groups(self, scale: np.ndarray, rotation: np.ndarray | None) -> dict[str, np.ndarray]:
         if rotation is not None:

@@ -17,9 +17,11 @@ from ..problem.trajectory import kept_large
 from ..problem.validate import choice
 from .gram import gram_descent
 from .hidden import compress, expand
+from .pathwise import layered_path, rank_one_path
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
 
 METHODS = ("auto", "rank-one", "compressed", "gram")
+FOLLOWED = ("batch", "sampling", "momentum", "weight_decay", "frozen", "schedule", "measure")
 REASSOCIATE = {"reassoc", "contract"}  # sums may be reordered (vectorised); NaN and infinity keep their meaning
 WORK = 50_000_000  # multiplications between looks at the interrupt flag: a fraction of a second
 
@@ -32,7 +34,7 @@ def gradient_descent(
     method: str = "auto",
     keep: Sequence[str] | None = None,
 ) -> xr.Dataset:
-    """Run full-batch gradient descent exactly, without a network.
+    """Run gradient descent exactly, without a network: full batch or row for row on the mini-batches of training.
 
     Parameters
     ----------
@@ -54,8 +56,8 @@ def gradient_descent(
     Raises
     ------
     ValueError
-        For fields of the descent that this recursion cannot follow (mini-batches, momentum, Adam, ...), or
-        ``method="rank-one"`` for another start, or ``method="gram"`` for more than two layers.
+        For Adam, which leaves every manifold this recursion lives on; for ``method="rank-one"`` with another start, or
+        ``method="gram"`` with more than two layers, mini-batches, momentum, weight decay or a schedule.
 
     Warns
     -----
@@ -64,7 +66,8 @@ def gradient_descent(
 
     Notes
     -----
-    Source: THEORY sections 3 (rank one), 5b and 5c (inner products), 5d (compression) and 9 (more than two layers).
+    Source: THEORY sections 3 (rank one), 5b and 5c (inner products), 5d (compression), 9 (more than two layers) and 10
+    (mini-batches: the same stream of rows as training, `problem.batches`).
 
     Examples
     --------
@@ -76,7 +79,12 @@ def gradient_descent(
     """
     choice(method, "method", METHODS)
     run = replicas(sample, weights, descent)
-    run.descent.refuse_beyond("the recursion", able=("frozen", "measure"))
+    if run.descent.optimizer == "adam":
+        raise ValueError(
+            "the recursion cannot follow optimizer='adam': its steps leave the span of the start, where the network "
+            "has few coordinates (THEORY section 3); leave this side out"
+        )
+    run.descent.refuse_beyond("the recursion", able=FOLLOWED)
     kept = kept_large(run, keep)
     rank_one = all(start.rank_one() is not None for start in run.weights)
     if method == "rank-one" and not rank_one:
@@ -130,6 +138,10 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
     rates = run.gain * run.descents[b].rates(len(run.weights[b].layers))
     S, c = np.ascontiguousarray(modes.S), np.ascontiguousarray(modes.c.reshape(-1))
     directions = factors.p if isinstance(factors.p, tuple) else (factors.p,)
+    by_rows = descent.batch is not None
+    if by_rows:  # batches are rows in the feature basis
+        z = np.array(factors.z)
+    path = None if descent.plain else rank_one_path(run, b, u, z)
 
     def layers(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
         above = [*directions[1:], np.ones(1)]
@@ -140,7 +152,11 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
     blocks, checkpoints, now, count = [], [], 0, 0
     for stops in _segments(run, 8 * len(z), len(z)):
         U, Z = np.empty((len(stops), len(u))), np.empty((len(stops), len(z)))
-        if len(u) == 1:
+        if path is not None:
+            for i, count_here in enumerate(np.diff(stops, prepend=now)):
+                path(int(count_here))
+                U[i], Z[i] = u, modes.to_modes(z) if by_rows else z
+        elif len(u) == 1:
             u[0] = _two_layers(u[0], z, S, c, rates[1], rates[0], stops - now, U, Z)
         else:
             _many_layers(u, z, S, c, rates, stops - now, U, Z)
@@ -156,20 +172,23 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
         if interruption.requested and count:
             break
     values = join_blocks(blocks, len(recorded))
-    return values, layers(u, z), _checkpoint_arrays(checkpoints, start, keep_steps), count
+    final = layers(u, modes.to_modes(z) if by_rows else z)
+    return values, final, _checkpoint_arrays(checkpoints, start, keep_steps), count
 
 
 def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruption) -> Result:
     sample, start, descent = run.samples[b], run.weights[b], run.descents[b]
     modes = sample.modes
-    first = modes.to_modes(start.layers[0])
+    by_rows = descent.batch is not None  # batches are rows in the feature basis
+    first = start.layers[0] if by_rows else modes.to_modes(start.layers[0])
     layers, bases = compress((first, *start.layers[1:]))
+    path = None if descent.plain else layered_path(run, b, layers)
     rates = run.gain * run.descents[b].rates(len(run.weights[b].layers))
     S, c = np.ascontiguousarray(modes.S), np.ascontiguousarray(modes.c.reshape(sample.dim, -1).T)
 
     def lifted(small: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         wide = expand(small, bases)
-        return (modes.to_features(wide[0]), *wide[1:])
+        return (wide[0] if by_rows else modes.to_features(wide[0]), *wide[1:])
 
     recorded, keep_steps = descent.recorded, np.array(descent.keep_weights, dtype=np.int64)
     size = sum(layer.size for layer in layers)
@@ -178,7 +197,9 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
     for stops in _segments(run, 3 * size, size):
         states = [np.empty((len(stops), *layer.shape)) for layer in layers]
         for i, stop in enumerate(stops):
-            if fast:
+            if path is not None:
+                path(int(stop - now))
+            elif fast:
                 _single_output(layers[0], layers[1], S, c[0], rates[0], rates[1], stop - now)
             else:
                 _layers(layers, S, c, rates, stop - now)
@@ -189,6 +210,8 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
             checkpoints.append(lifted(tuple(state[i] for state in states)))
         chosen = np.isin(stops, recorded)
         states = [state[chosen] for state in states]
+        if by_rows:
+            states[0] = modes.to_modes(states[0])
         with np.errstate(all="ignore"):  # a diverging run overflows; its outcome says so
             finite = np.all([np.isfinite(state).all(axis=(1, 2)) for state in states], axis=0)
             for state in states:

@@ -1,0 +1,90 @@
+"""Learning rates over time: factors on every layer's rate, by name or as steps at which they change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .validate import number, whole
+
+SCHEDULES = ("cosine", "linear")
+Schedule = Any  # None, a name, or a tuple of (step, factor)
+
+
+def checked_schedule(schedule: Any, steps: int) -> Schedule:
+    """Return a schedule in its normal form.
+
+    Parameters
+    ----------
+    schedule : None, str or sequence of (int, float)
+        What the user gave; a sequence holds the factor that is in force from each step on.
+    steps : int
+        Number of updates of the run.
+
+    Returns
+    -------
+    None, str or tuple of (int, float)
+        Pairs with increasing steps.
+
+    Raises
+    ------
+    ValueError
+        For another name, steps outside the run or not increasing, or factors that are negative.
+    """
+    if schedule is None:
+        return None
+    names = ", ".join(SCHEDULES)
+    if isinstance(schedule, str):
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {names} or pairs (step, factor), got {schedule!r}")
+        return schedule
+    try:
+        pairs = [(step, factor) for step, factor in schedule]
+    except (TypeError, ValueError):
+        raise ValueError(f"schedule must be one of {names} or pairs (step, factor), got {schedule!r:.100}") from None
+    checked = tuple(
+        (whole(step, "schedule's step", minimum=0), number(factor, "schedule's factor", minimum=0.0))
+        for step, factor in pairs
+    )
+    if not checked:
+        raise ValueError("schedule must hold at least one pair (step, factor); None keeps the learning rate")
+    ordered = [step for step, _ in checked]
+    if any(after <= before for before, after in zip(ordered, ordered[1:], strict=False)):
+        raise ValueError(f"schedule's steps must increase, got {ordered}; sort them and drop repeats")
+    if ordered[-1] >= steps:
+        raise ValueError(f"schedule changes at step {ordered[-1]}, but the run has {steps} updates; drop it")
+    return checked
+
+
+def schedule_factors(schedule: Schedule, steps: int, begin: int, end: int) -> np.ndarray:
+    """Return the factors of updates ``begin + 1 ... end``.
+
+    Parameters
+    ----------
+    schedule : None, str or tuple of (int, float)
+        In its normal form.
+    steps : int
+        Number of updates T of the run.
+    begin, end : int
+        Updates done before and after.
+
+    Returns
+    -------
+    numpy.ndarray, shape (end - begin,)
+        With k updates done, "cosine" gives ``(1 + cos(pi k / T)) / 2`` and "linear" ``1 - k / T`` to the next.
+    """
+    done = np.arange(begin, end, dtype=np.float64)
+    if schedule is None:
+        return np.ones(len(done))
+    if schedule == "cosine":
+        return 0.5 * (1 + np.cos(np.pi * done / steps))
+    if schedule == "linear":
+        return 1 - done / steps
+    changes, values = zip(*schedule, strict=True)
+    return np.array([1.0, *values])[np.searchsorted(changes, done, side="right")]
+
+
+def stretched_schedule(schedule: Schedule, factor: int) -> Schedule:
+    """Return the schedule of a run with ``factor`` times the steps."""
+    return tuple((factor * step, value) for step, value in schedule) if isinstance(schedule, tuple) else schedule
