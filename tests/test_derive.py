@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import sympy
 
 from twinmodes.problem import Descent, Sample, Weights
-from twinmodes.theory import fields, gradient_descent
+from twinmodes.theory import deep, fields, gradient_descent
 from twinmodes.theory.derive import EQUATIONS, numeric, printed, title_of
 
 RATES, GAIN = np.array([0.03, 0.02]), 2.0
@@ -41,8 +43,11 @@ def test_every_derivation_can_be_printed_and_says_what_its_symbols_mean(name):
     for value in derivation.arguments.values():
         given |= set(sympy.Tuple(value).free_symbols) if not isinstance(value, tuple) else set(value)
     assert free <= given
-    for symbol in free:
-        assert symbol.name.rstrip("0123456789") in derivation.symbols or symbol.name in derivation.symbols
+    assert latex.count("{") == latex.count("}") and latex.count(r"\left") == latex.count(r"\right")
+    said = [*derivation.equations, *derivation.definitions, *derivation.definitions.values()]
+    names = set(re.findall("[A-Za-z_]+", " ".join(map(str, said))))
+    for symbol in derivation.symbols:  # no meaning of what is not there
+        assert symbol.rstrip("0123456789") in names
 
 
 def test_field_and_its_jacobian_are_the_numeric_ones(point, relative):
@@ -113,6 +118,17 @@ def test_deep_field_is_one_update_of_the_recursion(layers, point):
         assert np.abs(np.subtract(found, rank_one)).max() < EXACT
 
 
+@pytest.mark.parametrize("layers", [2, 3, 4])
+def test_what_deep_networks_conserve_is_what_their_numbers_say(layers):
+    rng = np.random.default_rng(layers)
+    u, z, rates = rng.standard_normal(layers - 1), rng.standard_normal(2), rng.uniform(0.5, 1.5, layers)
+    found = numeric(EQUATIONS["deep-conserved"](2, layers))(u, z, rates)
+    rows, columns = np.triu_indices(layers - 1, 1)
+    wanted = [*deep.invariants(u, z, rates), *-deep.invariants_between(u, rates)[rows, columns]]
+    assert len(found) == layers * (layers - 1) // 2
+    np.testing.assert_allclose(found, wanted, atol=EXACT)
+
+
 @pytest.mark.parametrize("hidden", [1, 5])
 def test_closure_is_the_velocity_of_networks_of_any_width(hidden, point, relative):
     sample, _, _, _ = point
@@ -152,6 +168,7 @@ def test_conditions_are_named():
     for call, words in (
         (lambda: EQUATIONS["rank-one"](0), "dim"),
         (lambda: EQUATIONS["deep"](2, 1), "layers"),
+        (lambda: EQUATIONS["deep-conserved"](2, 1), "layers"),
         (lambda: EQUATIONS["closure"](2, 0), "hidden"),
         (lambda: printed(EQUATIONS["rank-one"](1), "html"), "text, latex"),
     ):

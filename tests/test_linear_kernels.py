@@ -15,22 +15,19 @@ from scipy.integrate import solve_ivp
 from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights
 from twinmodes.theory import gradient_descent
 from twinmodes.theory.fields import rank_one_problem, velocity, weight_velocity
-from twinmodes.theory.kernels import (
+from twinmodes.theory.jacobian import jacobian_spectrum, rank_one_spectrum
+from twinmodes.theory.kernel_change import closure_kernel_change, rank_one_kernel_change
+from twinmodes.theory.kernel_path import kernels_along
+from twinmodes.theory.linear_kernels import function_velocity, tangent_kernel
+from twinmodes.theory.secular import secular_eigenvalues
+from twinmodes.theory.tangent_state import (
     TangentState,
-    closure_kernel_change,
-    function_velocity,
-    jacobian_spectrum,
-    kernels_along,
-    rank_one_kernel_change,
-    rank_one_spectrum,
     state_of_closure,
     state_of_infinite_width,
     state_of_rank_one,
     state_of_weights,
-    tangent_kernel,
     weighted,
 )
-from twinmodes.theory.secular import secular_eigenvalues
 
 EPS = np.finfo(np.float64).eps
 # Explicit matrices of up to 60 x 100 entries: each side rounds by a few eps times the root of the longest sum.
