@@ -72,7 +72,7 @@ def compare(
 @with_problem
 def figure(
     *,
-    name: Annotated[str, typer.Argument(help="risk, modes, vector-field or gap.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="What to draw (twinmodes list names all).", metavar="NAME")],
     source: Annotated[
         str | None, typer.Option("--from", help="A compare.nc to draw; else the problem is run.", metavar="FILE")
     ] = None,
@@ -85,7 +85,10 @@ def figure(
     linear: Annotated[
         bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes).")
     ] = False,
-    replica: Annotated[int, typer.Option(help="Replica to highlight.")] = 0,
+    replica: Annotated[int | None, typer.Option(help="Replica to highlight (default 0).", metavar="INT")] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Published results: how many random draws to average.", metavar="INT")
+    ] = None,
     plane: Annotated[str | None, typer.Option(help="vector-field: axes, e.g. u,z1 or w1,w2.", metavar="A,B")] = None,
     fix: Annotated[
         list[str] | None,
@@ -99,7 +102,9 @@ def figure(
     ] = None,
     problem: dict[str, Any],
 ) -> None:
-    """Draw one figure, of a saved comparison or of a problem.
+    """Draw one figure: of a saved comparison, of a problem, or of a published result beside ours.
+
+    An option that does nothing for the figure is refused. twinmodes list says what each figure shows.
 
     Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
 
@@ -107,23 +112,20 @@ def figure(
 
     twinmodes figure gap --steps 4000
     """
-    from . import run
+    from . import figure as command
 
-    raise typer.Exit(
-        run.figure(
-            problem,
-            name=name,
-            source=source,
-            out=out,
-            window=window,
-            linear=linear,
-            replica=replica,
-            plane=plane,
-            fix=fix or [],
-            extent=extent,
-            grid=grid,
-        )
-    )
+    own = {
+        "source": source,
+        "window": window,
+        "linear": linear,
+        "replica": replica,
+        "draws": draws,
+        "plane": plane,
+        "fix": fix,
+        "extent": extent,
+        "grid": grid,
+    }
+    raise typer.Exit(command.figure(problem, name=name, out=out, options=own))
 
 
 @app.command()

@@ -1,23 +1,16 @@
-"""What the commands do, once their options are parsed."""
+"""What the commands do, once their options are parsed; torch is loaded where something is run, not before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from ..compare import SIDES, convergence, load, save
-from ..compare import compare as compare_sides
-from ..compare.run import named_sides
-from ..empirical.device import DTYPES, choose_device, choose_dtype
-from ..figures import FIGURES
-from ..figures.style import save as save_figure
 from ..problem import STARTS, draw, predicted_curvature, replicas
 from ..problem.descent import LOSSES, MEASURES, OPTIMIZERS
 from ..problem.replicas import DRAWS
@@ -25,6 +18,7 @@ from ..problem.risk import RISKS
 from ..problem.stability import final_scale
 from ..problem.tables import DATASETS
 from ..problem.teacher import BETAS, DESIGNS, NOISE_IN, SPECTRA
+from .names import DTYPES, SIDES, checked_sides, checked_training
 from .presets import PRESETS
 from .problem import Problem, read_problem
 from .show import agreement_table, bump_table, description_table, sides_table, verdict_of
@@ -41,16 +35,18 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
     """Run a comparison, print it, save it and its figures; return the exit status."""
     console = Console()
     problem = read_problem(options)
-    names = [name.strip() for name in sides.split(",") if name.strip()]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--sides names a side twice: {sides}")
-    chosen = named_sides(names)
-    choose_device(device)
-    choose_dtype(dtype)
+    chosen = checked_sides(sides)
+    checked_training(device, dtype)
     if "trained" not in chosen and (device, dtype) != ("auto", "float64"):
         raise ValueError("--device and --dtype belong to the trained side, which is not among --sides")
-    _make_folder(out)
-    ds = _run(problem, chosen, {"device": device, "dtype": dtype}, console)
+    make_folder(out)
+    from ..compare import save
+    from ..empirical.device import choose_device
+    from ..figures import FIGURES
+    from ..figures.style import save as save_figure
+
+    choose_device(device)
+    ds = run_sides(problem, chosen, {"device": device, "dtype": dtype}, console)
     path = save(ds, out / "compare.nc")
     console.print(f"[bold]{_title(problem, ds)}[/]")
     console.print(sides_table(ds))
@@ -83,71 +79,10 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
     return 1 if diverged or (verdict is not None and verdict.attrs["verdict"] == "disagrees") else 0
 
 
-def figure(
-    options: dict[str, Any],
-    *,
-    name: str,
-    source: str | None,
-    out: str | None,
-    window: str | None,
-    linear: bool,
-    replica: int,
-    plane: str | None,
-    fix: list[str],
-    extent: float | None,
-    grid: int | None,
-) -> int:
-    """Draw one figure and save it; return the exit status."""
-    console = Console()
-    if name not in FIGURES:
-        raise ValueError(f"figure must be one of {', '.join(FIGURES)}, got {name!r}")
-    if source is not None and options:
-        given = ", ".join(f"--{key.replace('_', '-')}" for key in options)
-        raise ValueError(f"--from draws what was saved, so that {given} would do nothing; leave one of them out")
-    vector = {"plane": plane, "fix": fix, "extent": extent, "grid": grid}
-    steps = {"window": window, "linear": linear}
-    for key, value in {
-        **({} if name == "vector-field" else vector),
-        **(steps if name in ("vector-field", "gap") else {}),
-    }.items():
-        if value not in (None, False, []):
-            raise ValueError(
-                f"--{'range' if key == 'extent' else key} does nothing for the figure {name}; leave it out"
-            )
-    path = Path(out) if out is not None else Path("out") / f"{name}.png"
-    _make_folder(path.parent)
-    ds = load(source) if source is not None else None
-    if ds is not None and (ds.attrs.get("content") == "convergence") != (name == "gap"):
-        raise ValueError(f"{source} does not hold what the figure {name} draws; leave --from out to run a problem")
-    arguments: dict[str, Any] = {"replica": replica}
-    if name in ("risk", "modes"):
-        arguments |= {"window": _window(window), "linear": linear}
-    if name == "vector-field":
-        arguments |= {"plane": plane, "fix": _fixed(fix) or None, "extent": extent, "grid": grid}
-    if ds is None:
-        problem = read_problem(options)
-        if name == "gap":
-            told = _draw(problem)
-            with console.status("halving the learning rate"):
-                ds = convergence(told[0], told[1], problem.descent, factors=(1, 2, 4))
-        elif name == "vector-field" and plane is not None:
-            samples, starts = _draw(problem)
-            run = replicas(samples, starts, problem.descent)
-            if not 0 <= replica < run.size:
-                raise ValueError(f"--replica must lie between 0 and {run.size - 1}, got {replica}")
-            arguments |= {"sample": run.samples[replica], "rates": run.rates[replica], "gain": run.gain}
-            arguments.pop("replica")
-        else:
-            ds = _run(problem, {key: SIDES[key] for key in ("recursion", "flow", "trained")}, {}, console)
-    drawn = FIGURES[name](ds, **arguments)
-    console.print(f"written: {save_figure(drawn, path)}", soft_wrap=True)
-    return 0
-
-
 def describe(options: dict[str, Any]) -> int:
     """Print what a problem is made of; return the exit status."""
     problem = read_problem(options)
-    samples, starts = _draw(problem)
+    samples, starts = draw_problem(problem)
     run = replicas(samples[:1], starts[:1], problem.descent)
     sample, weights, rates = run.samples[0], run.weights[0], run.rates[0]
     modes = sample.modes
@@ -180,6 +115,8 @@ def describe(options: dict[str, Any]) -> int:
 
 def names() -> int:
     """Print the names that options accept; return the exit status."""
+    from .figure import ENTRIES  # which itself needs this file
+
     table = Table("what", "names", show_lines=True)
     table.add_row("presets", "\n".join(f"{name}: {text}" for name, (text, _) in PRESETS.items()))
     for what, entries in (
@@ -196,23 +133,29 @@ def names() -> int:
         ("optimizers", OPTIMIZERS),
         ("dtypes", DTYPES),
         ("sides", SIDES),
-        ("figures", FIGURES),
     ):
         table.add_row(what, ", ".join(entries))
+    table.add_row("figures", "\n".join(f"{name}: {entry.text}" for name, entry in ENTRIES.items()))
     Console().print(table)
     return 0
 
 
-def _draw(problem: Problem) -> tuple[list[Any], list[Any]]:
+def draw_problem(problem: Problem) -> tuple[list[Any], list[Any]]:
+    """Draw the samples and starts of all replicas."""
     samples, starts, _ = draw(
         problem.source, problem.start, seed=problem.seed, count=problem.replicas, replicate=problem.replicate
     )
     return samples, starts
 
 
-def _run(problem: Problem, sides: dict[str, Any], training: dict[str, Any], console: Console) -> xr.Dataset:
+def run_sides(problem: Problem, sides: Iterable[str], training: dict[str, Any], console: Console) -> xr.Dataset:
     """Draw the replicas and run all sides, saying which one is at work."""
-    samples, starts = _draw(problem)
+    import torch
+
+    from ..compare import SIDES as DYNAMICS
+    from ..compare import compare as compare_sides
+
+    samples, starts = draw_problem(problem)
     if max(sum(layer.size for layer in start.layers) for start in starts) < SMALL_NET:
         torch.set_num_threads(1)
     run = replicas(samples, starts, problem.descent)
@@ -234,7 +177,7 @@ def _run(problem: Problem, sides: dict[str, Any], training: dict[str, Any], cons
         list(run.samples),
         list(run.weights),
         list(run.descents),
-        {name: announced(name, side) for name, side in sides.items()},
+        {name: announced(name, DYNAMICS[name]) for name in sides},
         options={"trained": training} if plain else None,
     )
 
@@ -248,7 +191,8 @@ def _title(problem: Problem, ds: xr.Dataset) -> str:
     return f"{ds.attrs['data']}: {sizes}, {ds.sizes['replica']} replica(s), {problem.descent.steps} updates"
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder; ValueError if it cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".twinmodes-probe"
@@ -256,26 +200,3 @@ def _make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ValueError(f"cannot write into {folder}: {error.strerror}; choose another folder with --out") from None
-
-
-def _window(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, separator, last = text.partition(":")
-    if not separator or not first.strip().isdigit() or not last.strip().isdigit() or int(first) >= int(last):
-        raise ValueError(f"--window must be FIRST:LAST with FIRST < LAST, e.g. 3000:10000, got {text!r}")
-    return int(first), int(last)
-
-
-def _fixed(entries: list[str]) -> dict[str, list[float]]:
-    fixed: dict[str, list[float]] = {}
-    for entry in entries:
-        name, separator, values = entry.partition("=")
-        try:
-            numbers = [float(value) for value in values.split(",")]
-        except ValueError:
-            numbers = []
-        if not separator or not numbers:
-            raise ValueError(f"--fix must be COORDINATE=VALUES, e.g. z2=1,5,10, got {entry!r}")
-        fixed[name.strip()] = numbers
-    return fixed

@@ -8,8 +8,6 @@ import numpy as np
 import xarray as xr
 from rich.table import Table
 
-from ..compare import agreement, largest_bump
-
 COLOURS = {"agrees": "green", "disagrees": "red", "cannot say": "yellow"}
 
 
@@ -59,6 +57,8 @@ def agreement_table(verdict: xr.Dataset) -> Table:
 
 def bump_table(ds: xr.Dataset, side: str) -> Table:
     """Return one row a replica: first minimum and bump of the risk, relative to the signal."""
+    from ..compare import largest_bump
+
     found = largest_bump(ds.risk.sel(side=side))
     kind = {"population": "population risk", "test rows": "held-out risk"}.get(
         ds.attrs["risk_kind"], "risk on training inputs"
@@ -113,4 +113,6 @@ def _short(value: Any) -> str:
 
 def verdict_of(ds: xr.Dataset) -> xr.Dataset | None:
     """Return the agreement where there are two sides to compare, else None."""
+    from ..compare import agreement
+
     return agreement(ds) if ds.sizes["side"] > 1 else None

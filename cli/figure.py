@@ -1,0 +1,185 @@
+"""What ``twinmodes figure NAME`` draws: ``ENTRIES`` says for each name what it is, what it takes and how it is made.
+
+A figure with a computation of its own needs an entry here and its ``draw`` in `figures.FIGURES`, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from ..problem import replicas
+from ..problem.validate import choice, whole
+from .names import checked_file
+from .problem import read_problem
+from .run import draw_problem, make_folder, run_sides
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Options = dict[str, Any]
+Made = tuple["xr.Dataset | None", Options]  # what draw receives: a Dataset, and further arguments
+
+
+class Entry(NamedTuple):
+    """One figure.
+
+    Attributes
+    ----------
+    text : str
+        One line for ``twinmodes list``.
+    make : callable
+        ``make(problem, options, console) -> (dataset, arguments)``: ``problem`` and ``options`` hold what was typed.
+    takes : tuple of str
+        The options of ``twinmodes figure`` that do something here, by their names in ``options``.
+    problem : tuple of str, optional
+        The problem options that do something; None: all.
+    content : str, optional
+        The attribute ``content`` of a Dataset that ``--from`` may give; None: that of a comparison.
+    """
+
+    text: str
+    make: Callable[[Options, Options, Console], Made]
+    takes: tuple[str, ...]
+    problem: tuple[str, ...] | None = None
+    content: str | None = None
+
+
+FLAGS = {"source": "from", "extent": "range"}  # where the flag is not the name
+NOT_DRAWN = ("source", "draws")  # for the computation, not for draw
+
+
+def figure(problem: Options, *, name: str, out: str | None, options: Options) -> int:
+    """Draw one figure and save it; return the exit status.
+
+    Parameters
+    ----------
+    problem : dict
+        The problem options that were typed.
+    name : str
+        One of `ENTRIES`.
+    out : str, optional
+        The file.
+    options : dict
+        The command's own options; None, False and [] are those that were not typed.
+    """
+    console = Console()
+    entry = ENTRIES[choice(name, "figure", ENTRIES)]
+    given = {key: value for key, value in options.items() if value not in (None, False, [])}
+    _refuse(name, entry, problem, given)
+    source = given.get("source")
+    if source is not None and (problem or "draws" in given):
+        typed = ", ".join(_flag(key) for key in [*problem, *(["draws"] if "draws" in given else [])])
+        raise ValueError(f"--from draws what was saved, so that {typed} would do nothing; leave one of them out")
+    path = Path(out) if out is not None else Path("out") / f"{name}.png"
+    checked_file(path)
+    for key, read in READ.items():
+        if key in given:
+            given[key] = read(given[key])
+    if source is not None and not Path(source).is_file():
+        raise ValueError(f"there is no file {source}; give one that compare or figure wrote")
+    if source is None:
+        read_problem(problem)  # mistakes are answered before anything is loaded
+    make_folder(path.parent)
+    arguments = {key: value for key, value in given.items() if key not in NOT_DRAWN}
+    if source is not None:
+        ds = _loaded(source, name, entry)
+    else:
+        ds, more = entry.make(problem, given, console)
+        arguments |= more
+    from ..figures import FIGURES
+    from ..figures.style import save
+
+    drawn = FIGURES[name](ds, **{key: value for key, value in arguments.items() if value is not None})
+    written = [save(drawn, path)]
+    console.print(f"written: {', '.join(str(file) for file in written)}", soft_wrap=True)
+    return 0
+
+
+def _refuse(name: str, entry: Entry, problem: Options, given: Options) -> None:
+    """Raise ValueError for options that would do nothing."""
+    idle = [key for key in given if key not in entry.takes]
+    idle += [key for key in problem if entry.problem is not None and key not in entry.problem]
+    if idle:
+        does = "does" if len(idle) == 1 else "do"
+        raise ValueError(f"{', '.join(map(_flag, idle))} {does} nothing for the figure {name}; leave it out")
+
+
+def _flag(key: str) -> str:
+    return f"--{FLAGS.get(key, key).rstrip('_').replace('_', '-')}"
+
+
+def _loaded(source: str, name: str, entry: Entry) -> xr.Dataset:
+    from ..compare import load
+
+    ds = load(source)
+    if ds.attrs.get("content") != entry.content:
+        raise ValueError(f"{source} does not hold what the figure {name} draws; leave --from out to run a problem")
+    return ds
+
+
+def _run(problem: Options, options: Options, console: Console) -> Made:
+    return run_sides(read_problem(problem), ("recursion", "flow", "trained"), {}, console), {}
+
+
+def _gap(problem: Options, options: Options, console: Console) -> Made:
+    from ..compare import convergence
+
+    told = read_problem(problem)
+    samples, starts = draw_problem(told)
+    with console.status("halving the learning rate"):
+        return convergence(samples, starts, told.descent, factors=(1, 2, 4)), {}
+
+
+def _vector_field(problem: Options, options: Options, console: Console) -> Made:
+    if "plane" not in options:
+        return _run(problem, options, console)
+    told = read_problem(problem)
+    run = replicas(*draw_problem(told), told.descent)
+    replica = options.get("replica", 0)
+    if not 0 <= replica < run.size:
+        raise ValueError(f"--replica must lie between 0 and {run.size - 1}, got {replica}")
+    return None, {"sample": run.samples[replica], "rates": run.rates[replica], "gain": run.gain, "replica": None}
+
+
+def _window(text: str) -> tuple[int, int]:
+    first, separator, last = text.partition(":")
+    if not separator or not first.strip().isdigit() or not last.strip().isdigit() or int(first) >= int(last):
+        raise ValueError(f"--window must be FIRST:LAST with FIRST < LAST, e.g. 3000:10000, got {text!r}")
+    return int(first), int(last)
+
+
+def _fixed(entries: list[str]) -> dict[str, list[float]]:
+    fixed: dict[str, list[float]] = {}
+    for entry in entries:
+        name, separator, values = entry.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if not separator or not numbers:
+            raise ValueError(f"--fix must be COORDINATE=VALUES, e.g. z2=1,5,10, got {entry!r}")
+        fixed[name.strip()] = numbers
+    return fixed
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    "window": _window,
+    "fix": _fixed,
+    "draws": lambda value: whole(value, "--draws", minimum=2),
+}
+RUN = ("source", "replica")
+STEPS = (*RUN, "window", "linear")
+ENTRIES: dict[str, Entry] = {
+    "risk": Entry("risk, training loss and weight error over the same steps", _run, STEPS),
+    "modes": Entry("every mode's strength over time, theory and training", _run, STEPS),
+    "vector-field": Entry(
+        "planes of the rank-one vector field, with nullclines and fixed points",
+        _vector_field,
+        (*RUN, "plane", "fix", "extent", "grid"),
+    ),
+    "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
+}
