@@ -91,10 +91,18 @@ OPTIONS: dict[str, Any] = {
     "keep_weights": _option(str, "Steps at which all layers are kept.", DESCENT, metavar="INT[,INT]"),
     "optimizer": _option(str, "gd or adam (default gd).", DESCENT),
     "batch": _option(int, "Rows per update (default all).", DESCENT),
+    "sampling": _option(
+        str, "Rows of a batch: epochs, with-replacement, without-replacement or online (default epochs).", DESCENT
+    ),
     "momentum": _option(float, "Heavy-ball momentum (default 0).", DESCENT),
-    "weight_decay": _option(float, "Weight decay (default 0).", DESCENT),
+    "weight_decay": _option(float, "Weight decay, added to the gradient (default 0).", DESCENT),
     "frozen": _option(str, "Layers that are not trained, counted from 1.", DESCENT, metavar="INT[,INT]"),
-    "schedule": _option(str, "Factors on the learning rate over time.", DESCENT),
+    "schedule": _option(
+        str,
+        "Learning rate over time: cosine, linear, or factors from a step on: 1000:0.1,5000:0.01.",
+        DESCENT,
+        metavar="NAME|STEP:FACTOR[,...]",
+    ),
 }
 FIELDS = {
     panel: tuple(name for name, annotation in OPTIONS.items() if annotation.__metadata__[0].rich_help_panel == panel)

@@ -180,7 +180,14 @@ def _descent(options: dict[str, Any], *, real: bool) -> Descent:
             given[name] = _numbers(given[name], name)
     if "measure" in given:
         given["measure"] = _words(given["measure"])
+    if ":" in given.get("schedule", ""):
+        given["schedule"] = [_pair(word) for word in _words(given["schedule"])]
     return Descent(**given)
+
+
+def _pair(word: str) -> tuple[float, float]:
+    step, _, factor = word.partition(":")
+    return _text_number(step, "schedule"), _text_number(factor, "schedule")
 
 
 def _words(text: str) -> list[str]:

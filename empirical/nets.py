@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
 
-from ..problem import Run, Sample, Weights
+from ..problem import Descent, Run, Sample, Weights, row_batches
+from .rows import drawn_rows
 
 WELL_CONDITIONED = 1e4
 
@@ -58,17 +60,21 @@ def gram_is_safe(samples: Sequence[Sample]) -> bool:
     return True
 
 
-def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:
-    """Return a function that makes a number of gradient descent updates of all replicas, in place.
+def stepper(
+    run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tensor, done: int = 0
+) -> Callable[[int], None]:
+    """Return a function that makes a number of updates of all replicas in place, where updates remember nothing.
 
     Parameters
     ----------
     run : Run
-        For learning rates and loss.
+        Gradient descent, full batch or on mini-batches, with any schedule.
     layers : list of torch.Tensor, shape (B, out, in)
         Overwritten by each call.
     X, y : torch.Tensor, shapes (B, n, d) and (B, k, n)
         Training data.
+    done : int
+        Updates made before.
 
     Returns
     -------
@@ -77,11 +83,12 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
     """
     batch = len(layers[0])
     single = batch == 1
-    rates = run.rates * run.gain
+    rates = run.rates * run.step_gain
     trained = [i for i in range(len(layers)) if rates[:, i].any()]
     views = [layer[0] for layer in layers] if single else layers
     transposed = [view.mT for view in views]
-    gradient = _weight_gradient(run.samples, X, y, single)
+    gradient = _weight_gradient(run, X, y, single, done)
+    schedule = _scheduled(run.descent, done)
     if single or np.all(rates == rates[0]):
         factors: list[float] | None = [-float(rate) for rate in rates[0]]
         scales: list[torch.Tensor] = []
@@ -101,26 +108,27 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
         slope_t = slope.mT
         first, second = 0 in trained, 1 in trained
         entrywise = W2.shape[-2] == 1 and not single  # an outer product of long rows, faster than a batched one
-        for _ in range(count):
+        for now in schedule(count):
             multiply(W2, W1, out=product)
             gradient(product, slope)
             if second:
                 multiply(slope, W1t, out=pull)
             if first:
                 if factors is None:
-                    W1t.addcmul_(slope_t * scales[0], W2) if entrywise else add_product(W1t, slope_t * scales[0], W2)
+                    scaled = slope_t * scales[0]
+                    W1t.addcmul_(scaled, W2, value=now) if entrywise else add_product(W1t, scaled, W2, alpha=now)
                 elif entrywise:
-                    W1t.addcmul_(slope_t, W2, value=factors[0])
+                    W1t.addcmul_(slope_t, W2, value=now * factors[0])
                 else:
-                    add_product(W1t, slope_t, W2, alpha=factors[0])
+                    add_product(W1t, slope_t, W2, alpha=now * factors[0])
             if second:
                 if factors is None:
-                    W2.addcmul_(pull, scales[1])
+                    W2.addcmul_(pull, scales[1], value=now)
                 else:
-                    W2.add_(pull, alpha=factors[1])
+                    W2.add_(pull, alpha=now * factors[1])
 
     def any_layers(count: int) -> None:
-        for _ in range(count):
+        for now in schedule(count):
             under = [views[0]]
             for view in views[1:]:
                 under.append(multiply(view, under[-1]))
@@ -135,30 +143,53 @@ def stepper(run: Run, layers: list[torch.Tensor], X: torch.Tensor, y: torch.Tens
                 if i not in trained:
                     continue
                 if factors is None:
-                    views[i].addcmul_(slope, scales[i])
+                    views[i].addcmul_(slope, scales[i], value=now)
                 else:
-                    views[i].add_(slope, alpha=factors[i])
+                    views[i].add_(slope, alpha=now * factors[i])
 
     return two_layers if len(layers) == 2 else any_layers
 
 
+def _scheduled(descent: Descent, done: int) -> Callable[[int], Iterable[float]]:
+    """Return ``schedule(count)``, the factors on the learning rate of the next updates."""
+    if descent.schedule is None:
+        return lambda count: repeat(1.0, count)
+
+    def schedule(count: int) -> Iterable[float]:
+        nonlocal done
+        done += count
+        return descent.factors(done - count, done).tolist()
+
+    return schedule
+
+
 def _weight_gradient(
-    samples: Sequence[Sample], X: torch.Tensor, y: torch.Tensor, single: bool
+    run: Run, X: torch.Tensor, y: torch.Tensor, single: bool, done: int
 ) -> Callable[[torch.Tensor, torch.Tensor], object]:
     """Write ``(w X' - y') X``, the gradient of half the summed squares by the weight w (.., k, d), into out."""
-    X, y = (X[0], y[0]) if single else (X, y)
-    Xt = X.mT
     affine = torch.addmm if single else torch.baddbmm
     multiply = torch.mm if single else torch.bmm
-    if gram_is_safe(samples):
+    if run.descent.batch is not None:
+        rows = drawn_rows(run, X, y, done, single)
+
+        def of_batch(w: torch.Tensor, out: torch.Tensor) -> object:
+            inputs, targets = next(rows)
+            return multiply(affine(targets, w, inputs.mT, beta=-1), inputs, out=out)
+
+        return of_batch
+    X, y = (X[0], y[0]) if single else (X, y)
+    Xt = X.mT
+    if gram_is_safe(run.samples):
         gram, cross = Xt @ X, y @ X
         return lambda w, out: affine(cross, w, gram, beta=-1, out=out)
     residual = torch.empty_like(y, memory_format=torch.contiguous_format)
     return lambda w, out: multiply(affine(y, w, Xt, beta=-1, out=residual), X, out=out)
 
 
-def autograd_stepper(run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:
-    """Return a function that makes updates the plain way: forward, backward, subtract.
+def autograd_stepper(
+    run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor
+) -> tuple[Callable[[int], None], torch.optim.Optimizer]:
+    """Return a function that makes updates the plain way, forward, backward, `torch.optim`, and its optimizer.
 
     Parameters
     ----------
@@ -171,18 +202,37 @@ def autograd_stepper(run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: tor
 
     Returns
     -------
-    callable
+    advance : callable
         ``advance(count)``.
+    optimizer : torch.optim.Optimizer
+        One group a layer that is trained.
     """
-    rates, factor, targets = run.rates[0], run.gain / 2, y.T
+    descent, half_gain, targets = run.descents[0], run.step_gain / 2, y.T
+    rates = [float(rate) for rate in run.rates[0] if rate > 0]
+    for parameter, rate in zip(net.parameters(), run.rates[0], strict=True):
+        parameter.requires_grad_(bool(rate > 0))
+    groups = [
+        {"params": [parameter], "lr": rate}
+        for parameter, rate in zip((p for p in net.parameters() if p.requires_grad), rates, strict=True)
+    ]
+    if descent.optimizer == "adam":
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, weight_decay=descent.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=descent.momentum, weight_decay=descent.weight_decay)
+    take = None if descent.batch is None else row_batches(run.samples[0], descent)
+    done = 0
 
     def advance(count: int) -> None:
-        for _ in range(count):
-            net.zero_grad()
-            (factor * (net(X) - targets).square().sum()).backward()
-            with torch.no_grad():
-                for parameter, rate in zip(net.parameters(), rates, strict=True):
-                    if parameter.grad is not None:
-                        parameter -= float(rate) * parameter.grad
+        nonlocal done
+        for scale in descent.factors(done, done + count):
+            inputs, goals = X, targets
+            if take is not None:
+                inputs, goals = (torch.as_tensor(rows[0]).to(X.device, X.dtype) for rows in take(1))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = float(scale) * rate
+            optimizer.zero_grad()
+            (half_gain * (net(inputs) - goals).square().sum()).backward()
+            optimizer.step()
+            done += 1
 
-    return advance
+    return advance, optimizer

@@ -19,6 +19,7 @@ from .device import choose_device, choose_dtype, synchronise
 from .measure import measure
 from .nets import autograd_stepper, linear_net, stack_data, stack_weights, stepper
 from .progress import progress_bar
+from .updates import path_stepper
 
 METHODS = ("analytic", "autograd")
 CACHE = 1_000_000  # bytes of weights that one batch may hold on a CPU: more leaves the cache and stops paying
@@ -37,7 +38,7 @@ def train(
     progress: bool | None = None,
     keep: Sequence[str] | None = None,
 ) -> xr.Dataset:
-    """Train linear networks by full-batch gradient descent.
+    """Train linear networks by any descent: full batch or mini-batches, momentum, weight decay, Adam, schedules.
 
     Parameters
     ----------
@@ -63,8 +64,7 @@ def train(
     Raises
     ------
     ValueError
-        For fields of the descent that training cannot do yet (mini-batches, momentum, Adam, ...), or a device that is
-        not there.
+        For a device that is not there, or a batch that does not fit the data.
 
     Warns
     -----
@@ -81,7 +81,6 @@ def train(
     """
     choice(method, "method", METHODS)
     run = replicas(sample, weights, descent)
-    run.descent.refuse_beyond("training", able=("frozen", "measure"))
     kept = kept_large(run, keep)
     place, precision = choose_device(device), choose_dtype(dtype)
     began = time.perf_counter()
@@ -143,11 +142,11 @@ def _train_batch(
     X, y = stack_data(run.samples, device, dtype)
     if method == "analytic":
         layers = stack_weights(run.weights, device, dtype)
-        step = stepper(run, layers, X, y)
+        step = stepper(run, layers, X, y) if descent.forgets else path_stepper(run, layers, X, y, [], 0).advance
     else:
         net = linear_net(run.weights[0], device, dtype)
         layers = [parameter.data[None] for parameter in net.parameters()]
-        step = autograd_stepper(run, net, X[0], y[0])
+        step, _ = autograd_stepper(run, net, X[0], y[0])
 
     recorded, keep_steps = descent.recorded, np.array(descent.keep_weights, dtype=np.int64)
     stops = np.union1d(recorded, keep_steps)

@@ -170,10 +170,14 @@ class Descent:
         return rates
 
     @property
+    def forgets(self) -> bool:
+        """Whether an update is a step along the gradient alone: no momentum, no weight decay, no Adam."""
+        return self.optimizer == "gd" and not self.momentum and not self.weight_decay
+
+    @property
     def plain(self) -> bool:
-        """Whether every update is one and the same function of the weights: full batch, no momentum, no schedule."""
-        extras = (self.batch, self.momentum, self.weight_decay, self.schedule)
-        return self.optimizer == "gd" and not any(extras)
+        """Whether, further, every update is the same function of the weights: full batch, no schedule."""
+        return self.forgets and self.batch is None and self.schedule is None
 
     def factors(self, begin: int, end: int) -> np.ndarray:
         """Return what the schedule multiplies the learning rates with in updates begin + 1 ... end, (end - begin,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def checked_schedule(schedule: Any, steps: int) -> Schedule:
     if not checked:
         raise ValueError("schedule must hold at least one pair (step, factor); None keeps the learning rate")
     ordered = [step for step, _ in checked]
-    if any(after <= before for before, after in zip(ordered, ordered[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(ordered)):
         raise ValueError(f"schedule's steps must increase, got {ordered}; sort them and drop repeats")
     if ordered[-1] >= steps:
         raise ValueError(f"schedule changes at step {ordered[-1]}, but the run has {steps} updates; drop it")
