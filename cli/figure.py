@@ -15,7 +15,7 @@ from ..problem import replicas
 from ..problem.validate import choice, whole
 from .names import checked_file
 from .problem import read_problem
-from .run import draw_problem, make_folder, run_sides
+from .run import draw_problem, followed, make_folder, run_sides
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,7 +122,8 @@ def _loaded(source: str, name: str, entry: Entry) -> xr.Dataset:
 
 
 def _run(problem: Options, options: Options, console: Console) -> Made:
-    return run_sides(read_problem(problem), ("recursion", "flow", "trained"), {}, console), {}
+    asked = read_problem(problem)
+    return run_sides(asked, followed(asked, console), {}, console), {}
 
 
 def _gap(problem: Options, options: Options, console: Console) -> Made:

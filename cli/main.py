@@ -45,8 +45,12 @@ def _root(
 def compare(
     *,
     sides: Annotated[
-        str, typer.Option(help="Sides to run: recursion, flow, modified, trained.")
-    ] = "recursion,flow,trained",
+        str | None,
+        typer.Option(
+            help="Sides to run: recursion, flow, modified, trained (default: recursion, flow and trained, "
+            "as far as they can follow the descent)."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float64 or float32, of the trained side.")] = "float64",
     out: OUT = "out",

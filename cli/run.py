@@ -31,13 +31,13 @@ MEANING = {
 SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
 
 
-def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out: Path) -> int:
+def compare(options: dict[str, Any], *, sides: str | None, device: str, dtype: str, out: Path) -> int:
     """Run a comparison, print it, save it and its figures; return the exit status."""
     console = Console()
     problem = read_problem(options)
-    chosen = checked_sides(sides)
+    chosen = None if sides is None else checked_sides(sides)
     checked_training(device, dtype)
-    if "trained" not in chosen and (device, dtype) != ("auto", "float64"):
+    if chosen is not None and "trained" not in chosen and (device, dtype) != ("auto", "float64"):
         raise ValueError("--device and --dtype belong to the trained side, which is not among --sides")
     make_folder(out)
     from ..compare import save
@@ -46,6 +46,7 @@ def compare(options: dict[str, Any], *, sides: str, device: str, dtype: str, out
     from ..figures.style import save as save_figure
 
     choose_device(device)
+    chosen = chosen or followed(problem, console)
     ds = run_sides(problem, chosen, {"device": device, "dtype": dtype}, console)
     path = save(ds, out / "compare.nc")
     console.print(f"[bold]{_title(problem, ds)}[/]")
@@ -146,6 +147,17 @@ def draw_problem(problem: Problem) -> tuple[list[Any], list[Any]]:
         problem.source, problem.start, seed=problem.seed, count=problem.replicas, replicate=problem.replicate
     )
     return samples, starts
+
+
+def followed(problem: Problem, console: Console) -> tuple[str, ...]:
+    """Return the sides that can follow the descent, and say which cannot."""
+    from ..compare.run import default_sides
+
+    sides = default_sides(problem.descent)
+    missing = [name for name in ("recursion", "flow") if name not in sides]
+    if missing:
+        console.print(f"no {' and no '.join(missing)}: the descent is one that theory's side cannot follow")
+    return sides
 
 
 def run_sides(problem: Problem, sides: Iterable[str], training: dict[str, Any], console: Console) -> xr.Dataset:

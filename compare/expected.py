@@ -61,9 +61,9 @@ def expected_gaps(
 
 
 def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset], single: bool) -> dict[str, np.ndarray]:
-    recursion = _recursion(run, made)
     if kind == "training":
-        return {name: np.zeros(run.size) for name in QUANTITIES if name in recursion}
+        return {name: np.zeros(run.size) for name in QUANTITIES}
+    recursion = _recursion(run, made)
     if kind == "flow":
         lost = np.asarray(recursion.status == "diverged")  # gradient descent left where the flow stays
         return {name: np.where(lost, np.inf, gap) for name, gap in _flow_gap(run, made, recursion).items()}

@@ -31,7 +31,7 @@ def compare(
     sample: Any,
     weights: Any,
     descent: Descent | Sequence[Descent],
-    sides: Iterable[str] | Mapping[str, Dynamics | str] = ("recursion", "flow", "trained"),
+    sides: Iterable[str] | Mapping[str, Dynamics | str] | None = None,
     *,
     seed: int = 0,
     count: int | None = None,
@@ -49,7 +49,8 @@ def compare(
     descent : Descent or sequence of Descent
         What both sides do.
     sides : iterable of str, or mapping of str to function or str
-        Names in `SIDES`, or functions ``(sample, weights, descent) -> trajectory`` of one's own by name.
+        Names in `SIDES`, or functions ``(sample, weights, descent) -> trajectory`` of one's own by name. Default: those
+        of recursion, flow and trained that can follow the descent (`default_sides`).
     seed : int
         First seed, where something is drawn.
     count : int, optional
@@ -77,6 +78,8 @@ def compare(
     >>> ds.side.values.tolist()
     ['recursion', 'flow']
     """
+    if sides is None:
+        sides = default_sides(descent if isinstance(descent, Descent) else descent[0])
     chosen = named_sides(sides)
     run = _prepare(sample, weights, descent, seed, count, replicate)
     options = dict(options or {})
@@ -103,6 +106,13 @@ def compare(
         return joined.assign(expected_gap=blank).assign_coords(quantity=list(QUANTITIES))
     single = bool(np.any(joined.dtype == "float32"))
     return joined.assign(expected_gap=expected_gaps(run, kinds, ours, single=single))
+
+
+def default_sides(descent: Descent) -> tuple[str, ...]:
+    """Return the sides that can follow a descent: the flow only a plain one, the recursion all but Adam."""
+    if descent.plain:
+        return "recursion", "flow", "trained"
+    return ("trained",) if descent.optimizer == "adam" else ("recursion", "trained")
 
 
 def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:

@@ -57,9 +57,9 @@ class Descent:
         the gradient.
     frozen : sequence of int
         Layers that are not trained, counted from 1.
-    schedule : {"cosine", "linear"} or sequence of (int, float), optional
+    schedule : {"cosine", "linear"} sequence of (int, float) or of float, optional
         Factor on every learning rate over time: from 1 down to 0 over the run, by half a cosine or linearly; or pairs
-        (step, factor), each holding from that update on (1 before the first).
+        (step, factor), each holding from that update on (1 before the first); or one factor an update.
     seed : int
         Seed of the mini-batches.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .validate import number, whole
+from .validate import number, real_array, whole
 
 SCHEDULES = ("cosine", "linear")
 Schedule = Any  # None, a name, or a tuple of (step, factor)
@@ -18,8 +18,9 @@ def checked_schedule(schedule: Any, steps: int) -> Schedule:
 
     Parameters
     ----------
-    schedule : None, str or sequence of (int, float)
-        What the user gave; a sequence holds the factor that is in force from each step on.
+    schedule : None, str, sequence of (int, float), or sequence of float
+        What the user gave: pairs hold the factor that is in force from each step on, numbers the factor of every
+        update.
     steps : int
         Number of updates of the run.
 
@@ -40,10 +41,16 @@ def checked_schedule(schedule: Any, steps: int) -> Schedule:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {names} or pairs (step, factor), got {schedule!r}")
         return schedule
+    if np.ndim(schedule) == 1 and len(schedule) == steps and not isinstance(schedule[0], tuple):
+        factors = real_array(schedule, "schedule", ndim=1)
+        changes = np.flatnonzero(np.diff(factors, prepend=np.nan))
+        schedule = list(zip(changes.tolist(), factors[changes].tolist(), strict=True))
     try:
         pairs = [(step, factor) for step, factor in schedule]
     except (TypeError, ValueError):
-        raise ValueError(f"schedule must be one of {names} or pairs (step, factor), got {schedule!r:.100}") from None
+        raise ValueError(
+            f"schedule must be one of {names}, pairs (step, factor), or {steps} factors, got {schedule!r:.100}"
+        ) from None
     checked = tuple(
         (whole(step, "schedule's step", minimum=0), number(factor, "schedule's factor", minimum=0.0))
         for step, factor in pairs

@@ -66,6 +66,23 @@ def test_compare_whole(run, tmp_path):
     np.testing.assert_array_equal(ds.data_seed, [0, 1])
 
 
+STOCHASTIC = [
+    (["--batch", "2", "--momentum", "0.5", "--weight-decay", "1e-3", "--schedule", "10:0.5"], ["recursion", "trained"]),
+    (["--batch", "3", "--sampling", "online", "--schedule", "cosine"], ["recursion", "trained"]),
+    (["--optimizer", "adam"], ["trained"]),
+]
+
+
+@pytest.mark.parametrize(("options", "sides"), STOCHASTIC)
+def test_the_sides_that_can_follow_a_descent_are_run_and_the_others_named(run, tmp_path, options, sides):
+    status, out, err = run("compare", *SMALL, *options)
+    assert status == 0, err
+    assert "no flow" in out.replace("no recursion and ", "")
+    ds = load(tmp_path / "out" / "compare.nc")
+    assert ds.side.values.tolist() == sides
+    assert len(sides) == 1 or agreement(ds).attrs["verdict"] == "agrees"
+
+
 @pytest.mark.parametrize("extra", [[], ["--sides", "recursion,trained"]])
 def test_real_data_without_another_option(run, tmp_path, extra):
     status, out, err = run("compare", "--data", "diabetes", *extra)
@@ -136,8 +153,10 @@ MISTAKES = {
     "fix": (["figure", "vector-field", "--plane", "u,z1", "--fix", "z2"], "--fix must be COORDINATE=VALUES"),
     "plane elsewhere": (["figure", "risk", "--plane", "u,z1"], "--plane does nothing for the figure risk"),
     "from and options": (["figure", "risk", "--from", "a.nc", "--dim", "3"], "--dim would do nothing"),
-    "adam": (["compare", *SMALL, "--optimizer", "adam"], "cannot do optimizer='adam'"),
-    "batch": (["compare", *SMALL, "--batch", "2"], "cannot do batch=2"),
+    "adam": (["compare", *SMALL, "--optimizer", "adam", "--sides", "recursion"], "cannot follow optimizer='adam'"),
+    "batch": (["compare", *SMALL, "--batch", "2", "--sides", "flow"], "cannot do batch=2"),
+    "large batch": (["compare", *SMALL, "--batch", "1000"], "batch must be at most"),
+    "schedule": (["compare", *SMALL, "--schedule", "5:0.1,3:0.01"], "must increase"),
     "out is a file": (["compare", *SMALL, "--out", "text.nc"], "cannot write into text.nc"),
     "seed": (["compare", "--seed", "-1"], "seed must be a whole number >= 0"),
     "replicate": (["compare", "--replicate", "luck"], "replicate must name draws"),

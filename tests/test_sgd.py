@@ -191,6 +191,13 @@ def test_schedules_and_optimizers_that_make_no_sense_are_refused(wrong, message)
         Descent(steps=STEPS, **wrong)
 
 
+def test_a_factor_for_every_update_is_kept_where_it_changes():
+    factors = [1.0, 1.0, 0.5, 0.5, 0.25]
+    descent = Descent(steps=5, schedule=factors)
+    assert descent.schedule == ((0, 1.0), (2, 0.5), (4, 0.25))
+    assert np.array_equal(descent.factors(0, 5), factors) and np.array_equal(descent.factors(3, 5), [0.5, 0.25])
+
+
 def test_a_schedule_is_stretched_with_the_run():
     short = Descent(steps=10, schedule=[(4, 0.5)])
     assert np.array_equal(np.repeat(short.factors(0, 10), 3), short.scaled(3).factors(0, 30))
