@@ -63,7 +63,8 @@ def steps_to_flow_time(steps: Any, lr: float, gain: float, paper_gain: float = 1
         g of the loss that is trained (`Descent.gain`).
     paper_gain : float
         g of the paper's loss: 1 for half the sum of squares (Saxe et al. 2014, in units of their tau = 1 / lr), 1/n for
-        half the mean over samples, 2 for the sum.
+        half the mean over samples, 2 for the sum. 1/d for Advani and Saxe, where a mode decays as exp(-lambda t) with
+        lambda an eigenvalue of X'X/d. With ``lr=1`` and 1 for Olmin and Lindsten, whose rates stand in gamma and r.
 
     Returns
     -------
@@ -120,6 +121,110 @@ def r_to_rates(r: float, ratio: float, source: str) -> tuple[float, float]:
     choice(source, "source", R_FACTORS)
     mean, root = _positive(r, "r") / R_FACTORS[source], math.sqrt(_positive(ratio, "ratio"))
     return mean / root, mean * root
+
+
+def start_to_gamma(u: Any, z: Any, lr: tuple[float, float]) -> np.ndarray:
+    """Return gamma of scalar modes, ``lr1 u^2 - lr2 z^2``, which the flow conserves.
+
+    Parameters
+    ----------
+    u, z : array_like, broadcasting
+        Second and first layer of each mode, at any time.
+    lr : pair of float
+        Learning rates of the first and the second layer.
+
+    Returns
+    -------
+    numpy.ndarray
+        Positive where the second layer outweighs the first. The dynamics know its square alone.
+
+    Notes
+    -----
+    Source: THEORY section 6b, there c = g gamma and kappa = g r. Olmin and Lindsten (2024) write a mode x = u z as
+    ``dx/dt = sqrt(gamma^2 + r^2 x^2) (s - lambda x)``, r = 2 sqrt(lr1 lr2): s is our c, lambda our S, t = g x steps.
+    """
+    first, second = _positive(lr[0], "lr1"), _positive(lr[1], "lr2")
+    a, b = math.sqrt(first) * real_array(u, "u"), math.sqrt(second) * real_array(z, "z")
+    return (a - b) * (a + b)
+
+
+def gamma_to_start(gamma: Any, strength: Any, lr: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the layers (u, z) of scalar modes with a given gamma and strength x = u z; undoes `start_to_gamma`.
+
+    Parameters
+    ----------
+    gamma, strength : array_like, broadcasting
+        Of any sign; the sign of gamma says which layer is the larger one (`start_to_gamma`).
+    lr : pair of float
+        Learning rates of the first and the second layer.
+
+    Returns
+    -------
+    u, z : numpy.ndarray
+        u >= 0; z has the sign of the strength.
+    """
+    first, second = _positive(lr[0], "lr1"), _positive(lr[1], "lr2")
+    gamma, strength = np.broadcast_arrays(real_array(gamma, "gamma"), real_array(strength, "strength"))
+    product = math.sqrt(first * second) * strength
+    large = np.sqrt((np.abs(gamma) + np.hypot(gamma, 2 * product)) / 2)
+    small = np.divide(np.abs(product), large, out=np.zeros(large.shape), where=large > 0)
+    u, z = np.where(gamma >= 0, large, small), np.where(gamma >= 0, small, large)
+    return u / math.sqrt(first), np.where(strength < 0, -z, z) / math.sqrt(second)
+
+
+def decoupled_to_start(
+    gamma: Any, r: float, strength: Any, *, ratio: float = 1.0, source: str = "decoupled_dynamics"
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Return start and learning rates (u, z, (lr1, lr2)) of modes given by gamma, r and their strength at time 0.
+
+    Parameters
+    ----------
+    gamma, strength : array_like, broadcasting
+        As for `gamma_to_start`.
+    r : float
+        Positive; r = 0 is one layer trained directly, at the learning rate gamma / g.
+    ratio : float
+        lr2 / lr1, which the modes do not know.
+    source : str
+        What r stands for, as for `rates_to_r`.
+
+    Returns
+    -------
+    u, z : numpy.ndarray
+    rates : (float, float)
+    """
+    rates = r_to_rates(r, ratio, source)
+    return *gamma_to_start(gamma, strength, rates), rates
+
+
+def start_to_decoupled(
+    u: Any, z: Any, lr: tuple[float, float], *, source: str = "decoupled_dynamics"
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return (gamma, r, strength) of scalar modes with given layers and learning rates; undoes `decoupled_to_start`."""
+    return start_to_gamma(u, z, lr), rates_to_r(lr[0], lr[1], source), real_array(u, "u") * real_array(z, "z")
+
+
+def start_to_delta(u: float, z: Any, lr: tuple[float, float]) -> float:
+    """Return delta of Kunin et al., ``lr1 u^2 - lr2 |z|^2``: the balance of a rank-one start with first layer z (d,).
+
+    Notes
+    -----
+    Source: THEORY section 4. Positive delta is lazy (the second layer outweighs the first), negative delta is rich.
+    """
+    return float(start_to_gamma(number(u, "u"), np.linalg.norm(real_array(z, "z", ndim=1)), lr))
+
+
+def delta_to_start(delta: float, scale: float, direction: Any, lr: tuple[float, float]) -> tuple[float, np.ndarray]:
+    """Return (u, z) with a given delta, ``|u z| = scale`` > 0 and z along ``direction`` (d,); undoes `start_to_delta`.
+
+    Kunin et al. call the scale tau.
+    """
+    direction = real_array(direction, "direction", ndim=1)
+    length = float(np.linalg.norm(direction))
+    if length == 0:
+        raise ValueError("direction must not be zero: z points along it; give another one")
+    u, size = gamma_to_start(number(delta, "delta"), _positive(scale, "scale"), lr)
+    return float(u), float(size) / length * direction
 
 
 def balance_to_lambda(balance: float, lr: float) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 from twinmodes.problem import Balanced, Descent, LinearTeacher, Sample
 from twinmodes.problem import conventions as cv
 from twinmodes.theory.balanced import balance
-from twinmodes.theory.closed_form import balanced_mode
+from twinmodes.theory.closed_form import balanced_mode, scalar_mode
 from twinmodes.theory.one_layer import one_layer
 
 # A product with a number and with its inverse: three roundings.
@@ -78,6 +79,79 @@ def test_r_is_twice_as_large_in_one_notebook():
     assert cv.rates_to_r(0.4, 0.1, "decoupled_dynamics_mse") == pytest.approx(0.2, rel=ROUNDED)
 
 
+GAMMAS = np.array([0.0, 1e-12, -1e-12, 0.01, -0.01, 3.0, -3.0, 1e8, -1e8])
+
+
+@pytest.mark.parametrize("source", cv.R_FACTORS)
+def test_gamma_and_r_round_trip(source):
+    gamma, strength = np.meshgrid(GAMMAS, [1e-3, -1e-3, 0.7, -5.0])
+    u, z, lr = cv.decoupled_to_start(gamma, 0.3, strength, ratio=0.2, source=source)
+    assert (u >= 0).all() and lr[1] / lr[0] == pytest.approx(0.2, rel=4 * ROUNDED)
+    back = cv.start_to_decoupled(u, z, lr, source=source)
+    # A gamma far below lr1 u^2 = lr2 z^2 is a difference of what it is far below: that size's rounding is left.
+    size = lr[0] * u**2 + lr[1] * z**2
+    assert (np.abs(back[0] - gamma) <= 8 * ROUNDED * size).all()
+    assert back[1] == pytest.approx(0.3, rel=4 * ROUNDED)
+    np.testing.assert_allclose(back[2], strength, rtol=8 * ROUNDED)
+    again = cv.decoupled_to_start(*back, ratio=0.2, source=source)
+    np.testing.assert_allclose(again[0], u, rtol=16 * ROUNDED)
+    np.testing.assert_allclose(again[1], z, rtol=16 * ROUNDED)
+
+
+def test_gamma_of_starts_without_strength():
+    u, z = cv.gamma_to_start(np.array([4.0, -4.0, 0.0]), 0.0, (1.0, 0.25))
+    np.testing.assert_array_equal(u, [2.0, 0.0, 0.0])
+    np.testing.assert_array_equal(z, [0.0, 4.0, 0.0])
+
+
+@pytest.mark.parametrize("source", cv.R_FACTORS)
+@pytest.mark.parametrize("gamma", [0.0, 0.05, -0.05])
+def test_gamma_and_r_run_as_the_paper_writes_them(gamma, source):
+    s, curvature, r, gain = 2.5, 1.3, 0.1, 2.0
+    u, z, lr = cv.decoupled_to_start(gamma, r, 1e-3, ratio=0.3, source=source)
+    factor = {"decoupled_dynamics": 1.0, "decoupled_dynamics_mse": 2.0}[source]  # the latter writes 4 r^2 for r^2
+    field = lambda _, x: np.sqrt(gamma**2 + (factor * r * x) ** 2) * (s - curvature * x)  # noqa: E731
+    end = 25.0 / factor if gamma == 0 else 10.0 / factor
+    paper = solve_ivp(field, (0, end), [1e-3], rtol=1e-11, atol=1e-14).y[0, -1]
+    steps = cv.flow_time_to_steps(end, 1.0, gain)
+    forward = scalar_mode(u, z, steps, S=curvature, c=s, lr=lr, gain=gain)
+    assert 0.1 < paper < 0.95 * s / curvature
+    # The solver's error adds up over some hundred steps.
+    assert forward[0] * forward[1] == pytest.approx(paper, rel=1e-8)
+    # Each mode keeps its gamma.
+    assert cv.start_to_gamma(*forward, lr) == pytest.approx(gamma, abs=1e-13)
+
+
+def test_delta_of_a_rank_one_start():
+    z = np.array([0.3, -0.4])
+    assert cv.start_to_delta(0.5, z, (1.0, 1.0)) == 0.0
+    assert cv.start_to_delta(0.5, z, (4.0, 1.0)) == pytest.approx(0.75, rel=ROUNDED)
+    for delta in (-4.0, -0.1, 0.0, 1.0):
+        for lr in ((1.0, 1.0), (0.02, 0.3)):
+            u, first = cv.delta_to_start(delta, 0.5, z, lr)
+            assert u > 0 and np.linalg.norm(u * first) == pytest.approx(0.5, rel=8 * ROUNDED)
+            np.testing.assert_allclose(first / np.linalg.norm(first), z / 0.5, rtol=4 * ROUNDED)
+            size = lr[0] * u**2 + lr[1] * first @ first
+            assert cv.start_to_delta(u, first, lr) == pytest.approx(delta, abs=8 * ROUNDED * size)
+
+
+def test_times_of_saxe_and_of_advani_and_saxe():
+    # One mode of the eigenvalue lambda of X'X/d is down to an e-th at time 1 / lambda.
+    d, eigenvalue, lr = 20, 0.4, 0.003
+    sample = Sample.from_modes([d * eigenvalue], [1.0])
+    steps = cv.flow_time_to_steps(1 / eigenvalue, lr, 2.0, 1 / d)
+    left = 1 - one_layer(sample.modes, [0.0], steps, lr=lr, flow=True)
+    assert left[0] == pytest.approx(np.exp(-1), rel=1e-14)
+    # Saxe et al. 2014: half-time of one balanced mode, ln(s / (lambda z0) - 1) / (r s), 312.946 (half sum, r = 2 lr).
+    half = np.log(2.5 / 1e-3 - 1) / (0.01 * 2.5)
+    assert half == pytest.approx(312.946, abs=5e-4)
+    first, second = cv.r_to_rates(0.01, 1.0, "decoupled_dynamics")
+    steps = cv.flow_time_to_steps(half, 1.0, 2.0)
+    assert balanced_mode(1e-3, steps, S=1.0, c=2.5, lr=(first, second)) == pytest.approx(1.25, rel=1e-12)
+    # In units of tau = 1 / lr.
+    assert cv.steps_to_flow_time(steps, first, 2.0) == pytest.approx(half * first, rel=4 * ROUNDED)
+
+
 def test_lambda_is_that_of_the_start():
     sample = LinearTeacher(dim=4, samples=9).sample(0)
     weights = Balanced(lambda_=0.6, hidden=1).weights(sample, 0)
@@ -105,6 +179,14 @@ def test_alpha_and_time_together():
         (lambda: cv.riccati_time_to_steps(1, (0.1, 0.1), 0.0), "gain must be"),
         (lambda: cv.rates_to_r(0.1, 0.1, "other"), "source must be one of"),
         (lambda: cv.r_to_rates(0.1, -1.0, "decoupled_dynamics"), "ratio must be"),
+        (lambda: cv.start_to_gamma(1.0, 1.0, (0.0, 1.0)), "lr1 must be"),
+        (lambda: cv.gamma_to_start(1.0, 1.0, (1.0, -1.0)), "lr2 must be"),
+        (lambda: cv.gamma_to_start(np.inf, 1.0, (1.0, 1.0)), "gamma must be finite"),
+        (lambda: cv.decoupled_to_start(0.1, 0.0, 1.0), "r must be"),
+        (lambda: cv.start_to_decoupled(0.1, np.nan, (1.0, 1.0)), "z must be finite"),
+        (lambda: cv.start_to_delta(0.1, 1.0, (1.0, 1.0)), "z must have 1 dimension"),
+        (lambda: cv.delta_to_start(0.1, 0.0, [1.0], (1.0, 1.0)), "scale must be"),
+        (lambda: cv.delta_to_start(0.1, 0.5, [0.0], (1.0, 1.0)), "direction must not be zero"),
         (lambda: cv.balance_to_lambda(1.0, 0.0), "lr must be"),
         (lambda: cv.lambda_to_balance(np.inf, 0.1), "lambda_ must be"),
         (lambda: cv.alpha_to_article(0.0, 4), "alpha must be"),
