@@ -385,6 +385,59 @@ def test_a_mode_is_at_its_level_at_the_crossing_time(kind):
     np.testing.assert_array_equal(start, 0)
 
 
+def precise_crossing(level, u, z, S, c, lr):
+    """The integral of THEORY section 6b with more digits than any cancellation costs."""
+    level, u, z, S, c, one, two = (mpmath.mpf(float(v)) for v in (level, u, z, S, c, *lr))
+    i, k = GAIN * (one * u**2 - two * z**2), 2 * GAIN * mpmath.sqrt(one * two)
+    best = c / S
+    if i == 0:
+        part = (lambda x: -1 / (k * S * abs(x))) if c == 0 else (lambda x: mpmath.log(abs(x / (best - x))) / (k * c))
+        return abs(part(level) - part(u * z))
+    steep = mpmath.sqrt(i**2 + k**2 * best**2)
+
+    def part(x):
+        return mpmath.log((i**2 + k**2 * x * best + steep * mpmath.sqrt(i**2 + k**2 * x**2)) / abs(best - x))
+
+    return abs(part(level) - part(u * z)) / (S * steep)
+
+
+@pytest.mark.parametrize(
+    ("u", "z", "S", "c", "lr", "part"),
+    [
+        (0.4, 0.4, 2.0, -1.5, (1.0, 1.0), 0.1),  # balanced, from the wrong side, before the saddle stops it
+        (0.4, 0.4 * (1 + 1e-8), 2.0, -1.5, (1.0, 1.0), 0.6),  # nearly balanced, across it
+        (0.4, 0.4 * (1 + 1e-8), 2.0, 0.0, (1.0, 1.0), 0.9),  # nearly balanced, nothing to learn
+        (0.4, 0.4, 2.0, 0.0, (1.0, 1.0), 0.9),
+        (0.0, 1e-3, 1.0, 2.0, (1.0, 1e-3), 1e-9),  # rates apart by 1e3, a level next to the start
+        (1e-3, 0.0, 1.0, -2.0, (1e-3, 1.0), 1 - 1e-9),  # and one next to the minimum
+        (1e-4, -2e-4, 1e-6, 1e3, (1.0, 1.0), 0.3),
+        (30.0, -1e-3, 1e4, 1e-3, (0.2, 1.0), 0.5),
+    ],
+)
+def test_crossing_times_keep_their_digits(u, z, S, c, lr, part):
+    level = u * z + part * (c / S - u * z)
+    found = crossing_time(level, u=u, z=z, S=S, c=c, lr=lr)
+    with mpmath.workdps(80):
+        wanted = precise_crossing(level, u, z, S, c, lr)
+        error = abs(float((mpmath.mpf(float(found)) - wanted) / wanted))
+    # A time is as uncertain as its distances from start and minimum, and as the invariant inside a logarithm.
+    start, best = u * z, c / S
+    uncertain = 1 + abs(level / (level - start)) + abs(best / (best - level))
+    uncertain += 1e8 if abs(z / u - 1 if u else 1) == pytest.approx(1e-8, rel=1e-3) else 0
+    assert found > 0 and error < 8 * np.finfo(float).eps * uncertain
+
+
+def test_early_weights_keep_their_digits():
+    """From z = 0 the strength is u^2 g lr1 c t at first, however early."""
+    for time in (1e-3, 1e-9, 1e-15):
+        one_u, one_z = scalar_mode(0.7, 0.0, time, S=1.3, c=2.0, lr=(0.3, 0.2))
+        first = 0.7 * GAIN * 0.3 * 2.0 * time
+        # The next terms are of relative order (rates x pulls x time).
+        assert one_z == pytest.approx(first, rel=max(EXACT, 2 * time))
+        one_u, one_z = scalar_mode(0.0, 0.7, time, S=1.3, c=2.0, lr=(0.3, 0.2))
+        assert one_u == pytest.approx(0.7 * GAIN * 0.2 * 2.0 * time, rel=max(EXACT, 2 * time))
+
+
 def test_crossing_times_without_pull():
     # c = 0: algebraic where balanced, x = x0 / (1 + k S x0 t); through sqrt(i^2 + k^2 x^2) where not.
     assert crossing_time(0.04, u=0.4, z=0.4, S=2.0, c=0.0, lr=1.0) == pytest.approx((25 - 6.25) / 8, rel=EXACT)

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from twinmodes.problem import Descent, LinearTeacher, RankOne, Sample
-from twinmodes.theory import deep, fields, gradient_descent, gradient_flow, saddle
+from twinmodes.theory import deep, fields, gradient_descent, gradient_flow, invariants, saddle
 
 RATES = np.array([1e-3, 4e-4, 7e-4, 5e-4, 9e-4])
 FACTORS = np.array([0.8, -0.9, 1.1, 0.7])
@@ -128,8 +128,8 @@ def test_what_is_conserved(layers):
     rates = RATES[:layers]
     ds = gradient_flow(sample, weights, Descent(steps=400, lr=tuple(rates), record=60), **TIGHT)
     u = ds.u[0].values.reshape(-1, layers - 1)
-    kept = deep.invariants(u, ds.z[0].values, rates)
-    between = deep.invariants_between(u, rates)
+    kept = invariants.invariants(u, ds.z[0].values, rates)
+    between = invariants.invariants_between(u, rates)
     assert kept.shape == (len(u), layers - 1) and between.shape == (len(u), layers - 1, layers - 1)
     size = rates.max() * (u**2).max()
     assert np.ptp(rates[0] * u**2, axis=0).min() > 0.05 * size  # they move while their balance does not
@@ -137,6 +137,20 @@ def test_what_is_conserved(layers):
     assert np.ptp(kept, axis=0).max() < 1e-9 * size
     assert np.ptp(between, axis=0).max() < 1e-9 * size
     np.testing.assert_array_equal(between, -between.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5])
+def test_an_update_changes_the_invariants_as_predicted(layers):
+    sample, weights = problem(layers, dim=6, samples=4)
+    rates, modes, gain = RATES[:layers], sample.modes, 2.0
+    ds = gradient_descent(sample, weights, Descent(steps=40, lr=tuple(rates), record=np.arange(41)))
+    u, z = ds.u[0].values.reshape(-1, layers - 1), ds.z[0].values
+    kept = invariants.invariants(u, z, rates)
+    predicted = invariants.invariant_changes(u, z, modes.S, modes.c, gain * rates) / gain
+    # The invariants are differences of squares, known to some eps of these.
+    size = 10 * np.finfo(float).eps * rates.max() * max((u**2).max(), (z**2).sum(axis=1).max())
+    assert np.abs(predicted).max() > 1e4 * size
+    np.testing.assert_allclose(np.diff(kept, axis=0), predicted[:-1], rtol=1e-9, atol=size)
 
 
 # --- saddles ----------------------------------------------------------------------------------------------------------
@@ -293,9 +307,13 @@ def test_what_depth_and_saddles_refuse():
     with pytest.raises(ValueError, match="one learning rate a layer"):
         deep.deep_problem(sample, RATES[:1], 2.0)
     with pytest.raises(ValueError, match="one factor"):
-        deep.invariants(np.ones(3), np.ones(4), RATES[:3])
+        invariants.invariants(np.ones(3), np.ones(4), RATES[:3])
     with pytest.raises(ValueError, match="one factor"):
-        deep.invariants_between(np.ones(3), RATES[:3])
+        invariants.invariants_between(np.ones(3), RATES[:3])
+    with pytest.raises(ValueError, match="one entry a mode"):
+        invariants.invariant_changes(np.ones(1), np.ones(3), np.ones(2), np.ones(2), RATES[:2])
+    with pytest.raises(ValueError, match="two learning rates"):
+        invariants.balance_matrix(weights, RATES[:2])
     with pytest.raises(ValueError, match="exponentially"):
         deep.deep_escape_time(deep.deep_problem(sample, RATES[:2], 2.0), np.ones(1), np.ones(4))
     with pytest.raises(ValueError, match="every layer"):

@@ -9,7 +9,7 @@ import pytest
 import sympy
 
 from twinmodes.problem import Descent, Sample, Weights
-from twinmodes.theory import deep, fields, gradient_descent
+from twinmodes.theory import fields, gradient_descent, invariants
 from twinmodes.theory.derive import EQUATIONS, numeric, printed, title_of
 
 RATES, GAIN = np.array([0.03, 0.02]), 2.0
@@ -124,7 +124,7 @@ def test_what_deep_networks_conserve_is_what_their_numbers_say(layers):
     u, z, rates = rng.standard_normal(layers - 1), rng.standard_normal(2), rng.uniform(0.5, 1.5, layers)
     found = numeric(EQUATIONS["deep-conserved"](2, layers))(u, z, rates)
     rows, columns = np.triu_indices(layers - 1, 1)
-    wanted = [*deep.invariants(u, z, rates), *-deep.invariants_between(u, rates)[rows, columns]]
+    wanted = [*invariants.invariants(u, z, rates), *-invariants.invariants_between(u, rates)[rows, columns]]
     assert len(found) == layers * (layers - 1) // 2
     np.testing.assert_allclose(found, wanted, atol=EXACT)
 

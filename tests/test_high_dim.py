@@ -232,6 +232,18 @@ def test_covariance_risk_ends_at_least_squares(gamma):
     assert covariance_risk(np.inf, 1.0, taus, p, B, samples=9, lr=0.1).risk == 0
 
 
+def test_covariance_risk_at_any_late_time():
+    """Past the slowest eigenvalue nothing moves, where the contour itself would need endless nodes."""
+    taus, p, B = [1.0, 0.01], [0.5, 0.5], [0.5, 50.0]
+    for gamma in (0.05, 50.0):
+        edge = 40 / (0.01 * (1 - gamma**0.5) ** 2)  # in units of 1 / (gain lr n) = 1
+        found = covariance_risk(
+            [0.9 * edge, 1.1 * edge, 1e300, np.inf], gamma, taus, p, B, samples=100, lr=1 / 200, noise=0.5
+        )
+        np.testing.assert_allclose(found.bias, found.bias[-1], rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(found.variance, found.variance[-1], rtol=1e-8)
+
+
 def test_many_samples_give_the_population_flow_of_each_atom():
     taus, B, t = np.array([1.0, 0.1]), np.array([0.5, 5.0]), np.array([0.5, 5.0, 30.0])
     found = covariance_risk(t, 1e-7, taus, [0.5, 0.5], B, samples=100, lr=1 / 200)

@@ -7,7 +7,16 @@ import pytest
 from scipy.linalg import expm
 
 from twinmodes.compare import agreement, compare, convergence
-from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Weights, stability_threshold
+from twinmodes.problem import (
+    Descent,
+    Gaussian,
+    LinearTeacher,
+    RankOne,
+    Weights,
+    predicted_curvature,
+    stability_threshold,
+)
+from twinmodes.problem.stability import curvature
 from twinmodes.theory import deep, gradient_flow, gram, modified_flow
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-15}
@@ -160,6 +169,12 @@ def test_what_a_modified_flow_refuses():
         modified_flow(sample, weights, short, method="rank-one")
     with pytest.raises(ValueError, match="below the stability threshold"):
         modified_flow(sample, weights, Descent(steps=5, lr=2 * stability_threshold(sample, weights, short)))
+    # Far above its target a network starts where the curvature is too large, though it would end at a small one.
+    far = RankOne(u=3.0, z=3.0, hidden=2).weights(sample)
+    lr = 1.5 * 2 / curvature(sample, far.layers, np.ones(2), 2.0)
+    assert predicted_curvature(sample, far, lr * np.ones(2), 2.0)[0] < 2
+    with pytest.raises(ValueError, match=r"1\.5 times that of the start"):
+        modified_flow(sample, far, Descent(steps=5, lr=lr))
     with pytest.raises(ValueError, match="no layers to keep"):
         modified_flow(sample, weights, Descent(steps=5, lr=1e-3, keep_weights=[5]))
     deep_start = Weights(np.ones((2, 4)), np.ones((2, 2)), np.ones((1, 2)))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights
+from twinmodes.problem import Descent, Gaussian, Kaiming, LinearTeacher, RankOne, Sample, Weights
 from twinmodes.theory import gradient_descent, gradient_flow, gram, width
 
 M_, A0 = 0.3, 0.2
@@ -146,6 +146,17 @@ def test_independent_entries_approach_the_limit_as_the_root_of_the_width(wide, r
     assert errors[-1] < 0.02
 
 
+@pytest.mark.parametrize("start", [Gaussian(0.1, 0.2, hidden=50), Kaiming(0.5, 2.0, hidden=30)])
+def test_scales_of_a_random_start_are_known_before_it_is_drawn(start, wide):
+    draws = np.array([width.width_scales(start.weights(wide, seed))[:2] for seed in range(400)])
+    mean, error = draws.mean(axis=0), draws.std(axis=0, ddof=1) / 20
+    wanted = width.expected_scales(start, wide.dim)
+    print(f"(m, a0) {mean} +- {error}, expected {wanted}")
+    assert np.all(np.abs(mean - wanted) < 4 * error)
+    if isinstance(start, Kaiming):
+        assert wanted == (pytest.approx(30 * 0.25 / (3 * wide.dim)), pytest.approx(4 / 3))
+
+
 def test_lazy_limit(wide, relative):
     """From rich to lazy at fixed effective rate: the error falls with the scale, by its first power at least."""
     errors = []
@@ -188,6 +199,9 @@ def test_what_the_limits_refuse(wide):
         width.width_scales(weights)
     with pytest.raises(ValueError, match="weights are zero"):
         width.width_scales(Weights(np.zeros((2, 3)), np.zeros((1, 2))))
+    for start in (RankOne(), Gaussian(hidden=(3, 3))):
+        with pytest.raises(ValueError, match="one hidden layer"):
+            width.expected_scales(start, 3)
     with pytest.raises(ValueError, match="0 or later"):
         width.lazy_strength(wide, [-1.0], 1.0, 1.0)
     with pytest.raises(ValueError, match="rate must be"):

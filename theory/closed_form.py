@@ -182,13 +182,15 @@ def crossing_time(level: Any, *, u: Any, z: Any, S: Any, c: Any, lr: Any, gain: 
     Notes
     -----
     Source: THEORY section 6b, ``dx = sqrt(i^2 + k^2 x^2) (c - S x)`` with i = g (lr1 u^2 - lr2 z^2) and
-    k = 2 g sqrt(lr1 lr2), integrated as ``ln[(i^2 + k^2 x m + sqrt(i^2 + k^2 m^2) sqrt(i^2 + k^2 x^2)) / (m - x)]``,
-    m = c / S, which holds for balanced and unbalanced modes alike.
+    k = 2 g sqrt(lr1 lr2). With ``k x = |i| sinh(angle)`` and mu the angle of the minimum, the angle goes from a to b in
+    ``log[1 + cosh(mu) sinh((b - a)/2) / (sinh((mu - b)/2) cosh((mu + a)/2))] / (S |i| cosh(mu))``. It is written in x,
+    so that it holds for balanced modes too, and without differences of close numbers.
     """
     first, second = two_rates(lr)
     gain = positive_gain(gain)
     S, c = matching_modes(S, c)
-    level, u, z, S, c = np.broadcast_arrays(real_array(level, "level"), real_array(u, "u"), real_array(z, "z"), S, c)
+    arrays = np.broadcast_arrays(real_array(level, "level"), real_array(u, "u"), real_array(z, "z"), S, c)
+    shape, (level, u, z, S, c) = arrays[0].shape, (np.atleast_1d(array) for array in arrays)
     a, b = math.sqrt(first) * u, math.sqrt(second) * z
     parts = np.stack([a - b, a + b])
     invariant = gain * np.where(np.abs(parts) <= ROUNDING * (np.abs(a) + np.abs(b)), 0.0, parts).prod(axis=0)
@@ -203,32 +205,31 @@ def crossing_time(level: Any, *, u: Any, z: Any, S: Any, c: Any, lr: Any, gain: 
             f"the level {level[i]:.6g} is not passed by a mode that goes from {x[i]:.6g} towards {minimum[i]:.6g}"
             f"{'' if invariant[i] else ' and is balanced, so that 0 stops it'}; choose one in between"
         )
-    moving = level != x
-    steep = np.hypot(kappa * c, S * invariant)
-    safe = np.where(moving & (steep > 0), steep, 1.0)
-    logs = np.where(
-        moving & (steep > 0),
-        (_primitive(level, minimum, invariant, kappa, moving) - _primitive(x, minimum, invariant, kappa, moving))
-        / safe,
-        0.0,
-    )
+    time, steep = np.zeros(x.shape), np.hypot(kappa * c, S * invariant)
     # c = 0 and balanced: x = x0 / (1 + k S |x0| t).
-    algebraic = moving & (steep == 0)
-    inverse = np.divide(np.abs(x) - np.abs(level), kappa * S * np.abs(x * level), out=logs, where=algebraic)
-    return np.asarray(inverse)
+    slow = (level != x) & (steep == 0)
+    time[slow] = (np.abs(x) - np.abs(level))[slow] / (kappa * S * np.abs(x * level))[slow]
+    fast = (level != x) & (steep > 0)
+    parts = np.stack([np.abs(invariant), kappa * x, kappa * level, kappa * minimum])[:, fast]
+    size, start, end, best = parts / np.abs(parts).max(axis=0, initial=0.0)
+    begun, crossing = _mean_angle(start, end, size)
+    ahead, _ = _mean_angle(best, end, size)
+    behind, opposite = _mean_angle(best, start, size)
+    rise = np.hypot(size, best) * (end - start) / (best - end) * ahead / (behind * begun)
+    # Behind 0 both angles to the minimum have the factor |i|, in a crossing two of them do, one in each denominator.
+    time[fast] = (
+        np.log1p(rise / np.where(crossing, size, 1.0) / np.where(opposite & (best * end >= 0), size, 1.0))
+        / (steep[fast])
+    )
+    return time.reshape(shape)
 
 
-def _primitive(
-    x: np.ndarray, minimum: np.ndarray, invariant: np.ndarray, kappa: float, moving: np.ndarray
-) -> np.ndarray:
-    """The integral in `crossing_time` x the steepness; where the sum cancels, its conjugate."""
-    mixed = invariant**2 + kappa**2 * x * minimum
-    roots = np.hypot(invariant, kappa * minimum) * np.hypot(invariant, kappa * x)
-    gap = np.abs(minimum - x)
-    plain = moving & (mixed >= 0) & (roots > 0) & (gap > 0)
-    conjugate = moving & (mixed < 0)
-    top = np.divide(mixed + roots, gap, out=np.ones_like(x, dtype=float), where=plain)
-    return np.log(np.divide((invariant * kappa) ** 2 * gap, roots - mixed, out=top, where=conjugate))
+def _mean_angle(a: np.ndarray, b: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return size x cosh of half the sum of two angles, without the factor size where the angles differ in sign."""
+    roots = np.hypot(size, a), np.hypot(size, b)
+    opposite = a * b < 0
+    half = np.sqrt((size**2 + roots[0] * roots[1] + np.abs(a * b)) / 2)
+    return np.where(opposite, (roots[0] + roots[1]) / (2 * half), half), opposite
 
 
 def _white(
@@ -262,5 +263,8 @@ def _white(
         np.hypot(common, times(np.abs(plus), spread)),
         np.hypot(times(times(np.abs(minus), spread), common), times(times(across, sideways), behind)),
     )
-    late = minus * decay(omega + mu, tau)
-    return (sin * plus + cos * late) / root, (cos * plus - sin * late) / root, decay(fade, tau) / root
+    # What is left of the decaying part, or early on, where a small U or Z would cancel, what is gone of it.
+    left, gone = decay(omega + mu, tau), -np.expm1(-times(omega + mu, tau))
+    moved = np.where(gone < 0.5, U - cos * minus * gone, sin * plus + cos * minus * left)
+    forward = np.where(gone < 0.5, Z + sin * minus * gone, cos * plus - sin * minus * left)
+    return moved / root, forward / root, decay(fade, tau) / root

@@ -15,6 +15,7 @@ HEIGHT = 1.3  # vertical semi-axis of the ellipse in log(z + offset); below pi/2
 FEWEST_NODES, MOST_NODES = 80, 5120
 MOST_ATOMS = 64
 RTOL = 1e-9
+SETTLED = 40.0  # exp(-40) is below rounding
 
 
 class CovarianceRisk(NamedTuple):
@@ -98,11 +99,14 @@ def covariance_risk(
     rate *= whole(samples, "samples", minimum=1)
 
     top = float(tau.max())  # the contour is drawn for eigenvalues up to 1
+    # No eigenvalue of X'X/n but zero lies below the smallest of Sigma times this: the time after which nothing moves.
+    slowest = rate * float(tau.min()) * (1 - math.sqrt(gamma)) ** 2
+    late = SETTLED / slowest if slowest > 0 else math.inf
     values = np.empty((2, when.size))
     for i, time in enumerate(when.reshape(-1)):
         if time == 0:
             values[:, i] = B @ tau / top, 0.0
-        elif time == math.inf:
+        elif time >= late:
             values[:, i] = _late(tau / top, p, B, gamma)
         else:
             values[:, i] = _converged(rate * top * float(time), tau / top, p, B, gamma, noise**2 / top)

@@ -1,4 +1,4 @@
-"""Rank-one linear networks of any depth: the flow of (u_1 ... u_{L-1}, z), its modified flows and its invariants.
+"""Rank-one linear networks of any depth: the flow of (u_1 ... u_{L-1}, z), its escape from 0, its modified flows.
 
 All vectors stand in the V basis. With Pi the product of all u and r = c - Pi S z, a factor u_l moves by
 gain_{l+1} (Pi without u_l) z.r and z by gain_1 Pi r; one unit of time is one update (THEORY section 9).
@@ -14,6 +14,7 @@ from numba import njit
 from scipy.integrate import quad
 
 from ..problem import Sample
+from .invariants import checked_factors
 
 
 class DeepProblem(NamedTuple):
@@ -54,64 +55,6 @@ def deep_problem(sample: Sample, rates: np.ndarray, gain: float) -> DeepProblem:
     return DeepProblem(np.ascontiguousarray(modes.S), np.ascontiguousarray(modes.c.reshape(-1)), gain * rates)
 
 
-def invariants(u: np.ndarray, z: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Return what the flow conserves between each later layer and the first, ``rates[0] u_l^2 - rates[l] |z|^2``.
-
-    Parameters
-    ----------
-    u : numpy.ndarray, shape (..., L - 1)
-        Factors of the later layers.
-    z : numpy.ndarray, shape (..., d)
-        First layer, in any orthonormal basis, missing modes included.
-    rates : numpy.ndarray, shape (L,)
-        Learning rates of the layers.
-
-    Returns
-    -------
-    numpy.ndarray, shape (..., L - 1)
-
-    Raises
-    ------
-    ValueError
-        If the number of rates is not the number of layers.
-
-    Notes
-    -----
-    Source: THEORY sections 4 (L = 2) and 9. Gradient descent changes them at second order in the learning rate.
-    """
-    u, z, rates = _checked(u, z, rates)
-    return rates[0] * u**2 - rates[1:] * np.sum(z**2, axis=-1)[..., None]
-
-
-def invariants_between(u: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Return what the flow conserves between later layers l and m, ``rates[m] u_l^2 - rates[l] u_m^2``.
-
-    Parameters
-    ----------
-    u : numpy.ndarray, shape (..., L - 1)
-        Factors of the later layers.
-    rates : numpy.ndarray, shape (L,)
-        Learning rates of the layers.
-
-    Returns
-    -------
-    numpy.ndarray, shape (..., L - 1, L - 1)
-        Antisymmetric in (l, m).
-
-    Raises
-    ------
-    ValueError
-        If the number of rates is not the number of layers.
-
-    Notes
-    -----
-    Source: THEORY section 9. They hold where the first layer is frozen too.
-    """
-    u, _, rates = _checked(u, np.zeros(1), rates)
-    products = rates[1:] * (u**2)[..., :, None]
-    return products - np.swapaxes(products, -1, -2)
-
-
 def deep_escape_time(problem: DeepProblem, u: np.ndarray, z: np.ndarray) -> float:
     """Predict when a small start of three layers or more leaves the saddle at the origin.
 
@@ -145,7 +88,7 @@ def deep_escape_time(problem: DeepProblem, u: np.ndarray, z: np.ndarray) -> floa
     ``x^(2 - L) / ((L - 2) kappa)``.
     """
     gains, size = problem.gains, float(np.linalg.norm(problem.c))
-    u, z, _ = _checked(u, z, gains)
+    u, z, _ = checked_factors(u, z, gains)
     if len(gains) < 3:
         raise ValueError("two layers leave the saddle exponentially, not by a power; use saddle.plateau_length")
     if np.any(gains <= 0):
@@ -180,13 +123,6 @@ def deep_escape_time(problem: DeepProblem, u: np.ndarray, z: np.ndarray) -> floa
     total = quad(near, math.asinh(low / unit), math.asinh(1 / unit), limit=500)[0] + quad(far, 0, 1)[0]
     kappa = size * math.sqrt(float(np.prod(gains)))
     return total * largest ** (2 - len(gains)) / kappa
-
-
-def _checked(u: np.ndarray, z: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    u, z, rates = (np.asarray(value, dtype=np.float64) for value in (u, z, rates))
-    if rates.ndim != 1 or u.ndim < 1 or u.shape[-1] != len(rates) - 1:
-        raise ValueError(f"u must have one factor for each of {rates.size} layers but the first, got shape {u.shape}")
-    return u, z, rates
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})

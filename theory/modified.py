@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..problem import Descent, Run, Sample, Weights, predicted_curvature, replicas
+from ..problem.stability import curvature
 from ..problem.validate import choice
 from .deep import deep_modified_velocity, deep_second_velocity
 from .fields import modified_jacobian, modified_velocity
@@ -57,8 +58,8 @@ def modified_flow(
     Raises
     ------
     ValueError
-        For another order, a method that does not hold for this start, or a learning rate above the predicted stability
-        threshold, where no such flow exists.
+        For another order, a method that does not hold for this start, or a learning rate above the stability threshold
+        at the start or, as predicted, at the end, where no such flow exists.
     RuntimeError
         If the solver fails, with its message.
 
@@ -75,12 +76,13 @@ def modified_flow(
     refuse(run, "the modified flow")
     method = _method(run, method, order)
     for s, w, rates in zip(run.samples, run.weights, run.rates, strict=True):
-        value, _ = predicted_curvature(s, w, rates, run.gain)
-        if value >= 2:
-            raise ValueError(
-                "the modified flow holds below the stability threshold, and this learning rate is "
-                f"{value / 2:.3g} times that; lower lr"
-            )
+        at_start = curvature(s, w.layers, rates, run.gain)
+        for value, where in ((predicted_curvature(s, w, rates, run.gain)[0], "minimum"), (at_start, "start")):
+            if value >= 2:
+                raise ValueError(
+                    "the modified flow holds below the stability threshold, and this learning rate is "
+                    f"{value / 2:.3g} times that of the {where}; lower lr"
+                )
     solve: Solve = {"rank-one": _rank_one, "closure": _closure, "layers": _layers}[method](order)
     label = f"{method} modified flow of order {order}"
     return solve_all(run, lambda b: solve(run, b, rtol, atol), "modified flow", label, rtol, atol, keep)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..problem import Sample, Weights
-from ..problem.validate import number
+from ..problem import Gaussian, Kaiming, Sample, Weights
+from ..problem.validate import number, whole
 
 
 def infinite_width_start(m: float, a0: float, rates: Any, dim: int) -> tuple[float, np.ndarray]:
@@ -143,6 +143,38 @@ def width_scales(weights: Weights) -> tuple[float, float, float]:
         raise ValueError("all weights are zero: a saddle, which has no lazy or rich limit; start elsewhere")
     off = P - np.diag(np.append(np.full(weights.dim, m), a0))
     return m, a0, float(np.linalg.norm(off, 2)) / max(m, a0)
+
+
+def expected_scales(start: Gaussian | Kaiming, dim: int) -> tuple[float, float]:
+    """Return the (m, a0) that a random start has on average, before any weights are drawn.
+
+    Parameters
+    ----------
+    start : Gaussian or Kaiming
+        One hidden layer.
+    dim : int
+        Number of features d.
+
+    Returns
+    -------
+    m, a0 : float
+        ``h x variance`` of the first and of the second layer's entries. A draw of M scatters by about sqrt(d / h) of m
+        (`width_scales`): narrow networks are far from the limit.
+
+    Raises
+    ------
+    ValueError
+        For other starts or several hidden layers.
+
+    Notes
+    -----
+    Source: THEORY section 5f; torch's scales (`Kaiming`) have ``m = h first^2 / (3 d)`` and ``a0 = second^2 / 3``.
+    """
+    dim = whole(dim, "dim", minimum=1)
+    if not isinstance(start, Gaussian | Kaiming) or np.ndim(start.hidden) > 0:
+        raise ValueError(f"the scales are known for Gaussian and Kaiming starts of one hidden layer, got {start!r}")
+    m, a0 = start.hidden * start.first**2, start.hidden * start.second**2
+    return (m, a0) if isinstance(start, Gaussian) else (m / (3 * dim), a0 / (3 * start.hidden))
 
 
 def lazy_dial(m: float, a0: float, rates: Any) -> float:
