@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .descent import Descent
+from .fresh import population
 from .sample import Sample
 from .streams import BATCHES, ONLINE, stream
 from .validate import choice, whole
@@ -133,20 +134,12 @@ def _fresh(sample: Sample, batch: int, seed: int) -> Callable[[int], tuple[np.nd
             'sampling="online" draws from the population, which needs a Sample with beta, covariance and noise '
             "(the standard deviation of its label noise); use a teacher, or another sampling"
         )
-    rng = stream(ONLINE, seed)
-    d, k = sample.dim, sample.outputs
-    covariance, noise, beta = sample.covariance, sample.noise, sample.beta.reshape(d, k)
-    if covariance.ndim == 1:
-        root = np.sqrt(covariance)
-    else:
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+    rng, rows = stream(ONLINE, seed), population(sample)
+    d, k, noise = sample.dim, sample.outputs, sample.noise
 
     def take(count: int) -> tuple[np.ndarray, np.ndarray]:
         drawn = rng.standard_normal((count, batch, d + k))
-        raw = drawn[..., :d] * root if root.ndim == 1 else drawn[..., :d] @ root
-        y = raw @ beta + noise * drawn[..., d:]
-        mean = 0.0 if sample.feature_mean is None else sample.feature_mean
-        return (raw if sample.feature_std is None else (raw - mean) / sample.feature_std), y
+        inputs, clean = rows(drawn[..., :d])
+        return inputs, clean + noise * drawn[..., d:]
 
     return take

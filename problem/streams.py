@@ -6,7 +6,7 @@ import numpy as np
 
 from .validate import whole
 
-TEACHER, START, BATCHES, ONLINE = 0, 1, 2, 3
+TEACHER, START, BATCHES, ONLINE, FRESH = 0, 1, 2, 3, 4
 
 
 def stream(tag: int, seed: int) -> np.random.Generator:
@@ -15,7 +15,7 @@ def stream(tag: int, seed: int) -> np.random.Generator:
     Parameters
     ----------
     tag : int
-        The purpose: ``TEACHER``, ``START``, ``BATCHES`` or ``ONLINE``.
+        The purpose: ``TEACHER``, ``START``, ``BATCHES``, ``ONLINE`` or ``FRESH`` (test rows).
     seed : int
         Non-negative.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -39,6 +39,8 @@ class Weights:
     ----------
     layers : tuple of numpy.ndarray
         The matrices, float64 and read-only.
+    units : tuple of int
+        Hidden units of each layer that are no padding (`padded`).
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Weights:
     """
 
     layers: tuple[np.ndarray, ...]
+    units: tuple[int, ...]
     seed: int | None
     settings: dict[str, Any]
 
@@ -68,6 +71,7 @@ class Weights:
         if any(0 in layer.shape for layer in checked):
             raise ValueError("Weights must not have empty layers; every width is at least 1")
         object.__setattr__(self, "layers", checked)
+        object.__setattr__(self, "units", self.hidden)
         object.__setattr__(self, "seed", None if seed is None else whole(seed, "seed", minimum=0))
         object.__setattr__(self, "settings", dict(settings or {"start": "arrays"}))
 
@@ -93,6 +97,39 @@ class Weights:
     def end_to_end(self) -> np.ndarray:
         """The product of the layers, shape (k, d)."""
         return product(self.layers)
+
+    def padded(self, hidden: Sequence[int]) -> Weights:
+        """Return the same network with hidden units of zero weight added.
+
+        Parameters
+        ----------
+        hidden : sequence of int
+            Widths of the hidden layers, none below its own.
+
+        Returns
+        -------
+        Weights
+            The gradients of such a unit's weights vanish while both are zero: it stays zero under every descent, Adam
+            and weight decay among them. ``units`` keeps the widths without it.
+
+        Raises
+        ------
+        ValueError
+            For another number of layers, or a width below its own.
+        """
+        hidden = tuple(hidden)
+        if len(hidden) != len(self.hidden) or any(new < own for new, own in zip(hidden, self.hidden, strict=True)):
+            raise ValueError(f"hidden must be at least {self.hidden}, one width a hidden layer, got {hidden}")
+        if hidden == self.hidden:
+            return self
+        sizes = (self.dim, *hidden, self.outputs)
+        layers = [
+            np.pad(layer, ((0, out - layer.shape[0]), (0, into - layer.shape[1])))
+            for layer, (into, out) in zip(self.layers, pairwise(sizes), strict=True)
+        ]
+        wide = Weights(*layers, seed=self.seed, settings=self.settings)
+        object.__setattr__(wide, "units", self.units)
+        return wide
 
     def rank_one(self, tol: float = 1e-12) -> RankOneFactors | None:
         """Return the rank-one coordinates of the start, or None where it is not rank one.
