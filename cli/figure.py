@@ -95,8 +95,13 @@ def figure(problem: Options, *, name: str, out: str | None, options: Options) ->
 
     drawn = FIGURES[name](ds, **{key: value for key, value in arguments.items() if value is not None})
     written = [save(drawn, path)]
+    met = True
+    if ds is not None and "published" in ds:
+        met = _tabulate(ds, console)
+        if source is None:
+            written.append(_kept(ds, path))
     console.print(f"written: {', '.join(str(file) for file in written)}", soft_wrap=True)
-    return 0
+    return 0 if met else 1
 
 
 def _refuse(name: str, entry: Entry, problem: Options, given: Options) -> None:
@@ -135,6 +140,15 @@ def _gap(problem: Options, options: Options, console: Console) -> Made:
         return convergence(samples, starts, told.descent, factors=(1, 2, 4)), {}
 
 
+def _double_descent(problem: Options, options: Options, console: Console) -> Made:
+    from ..compare import decompose_risk
+
+    asked = read_problem(problem)
+    samples, _ = draw_problem(asked)
+    ds = run_sides(asked, followed(asked, console)[:1], {}, console)
+    return decompose_risk(ds, samples), {}
+
+
 def _vector_field(problem: Options, options: Options, console: Console) -> Made:
     if "plane" not in options:
         return _run(problem, options, console)
@@ -144,6 +158,35 @@ def _vector_field(problem: Options, options: Options, console: Console) -> Made:
     if not 0 <= replica < run.size:
         raise ValueError(f"--replica must lie between 0 and {run.size - 1}, got {replica}")
     return None, {"sample": run.samples[replica], "rates": run.rates[replica], "gain": run.gain, "replica": None}
+
+
+def _published(name: str) -> Callable[[Options, Options, Console], Made]:
+    """Return what runs one of `compare.published.PUBLISHED`."""
+
+    def make(problem: Options, options: Options, console: Console) -> Made:
+        from ..compare.published import PUBLISHED
+
+        asked = {**problem, **({"draws": options["draws"]} if "draws" in options else {})}
+        with console.status(f"reproducing {name}"):
+            return PUBLISHED[name](**asked), {}
+
+    return make
+
+
+def _tabulate(ds: xr.Dataset, console: Console) -> bool:
+    """Print published numbers beside ours; return whether all are met."""
+    from .show import published_table
+
+    console.print(published_table(ds))
+    met, rows = int(ds.met.sum()), ds.sizes["row"]
+    console.print(f"{met} of {rows} within the tolerance")
+    return met == rows
+
+
+def _kept(ds: xr.Dataset, path: Path) -> Path:
+    from ..compare import save
+
+    return save(ds, path.with_suffix(".nc"))
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -182,5 +225,18 @@ ENTRIES: dict[str, Entry] = {
         _vector_field,
         (*RUN, "plane", "fix", "extent", "grid"),
     ),
+    "double-descent": Entry(
+        "the risk as the sum of its groups of eigenvectors, and when each passes its goal", _double_descent, STEPS
+    ),
     "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
+} | {
+    name: Entry(f"published: {text}", _published(name), ("source", *drawn), ("seed",), content=name)
+    for name, text, drawn in (
+        ("olmin-lindsten", "two modes with noise, which of them descend twice", ()),
+        ("advani-saxe", "average generalisation in high dimension, when to stop", ("draws",)),
+        ("pezeshki", "features of two scales descend twice", ("draws",)),
+        ("heckel-yilmaz", "step sizes a mode remove the bump (linear case)", ("draws",)),
+        ("kunin", "how far the kernel moves from unbalanced starts", ("draws",)),
+        ("standardising", "standardising the inputs makes a double descent", ("draws",)),
+    )
 }

@@ -84,10 +84,11 @@ def figure(
         str | None, typer.Option(help="File to write: .png, .pdf, .svg or .pgf (default out/NAME.png).", metavar="FILE")
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes).", metavar="FIRST:LAST")
+        str | None,
+        typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes, double-descent).", metavar="FIRST:LAST"),
     ] = None,
     linear: Annotated[
-        bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes).")
+        bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes, double-descent).")
     ] = False,
     replica: Annotated[int | None, typer.Option(help="Replica to highlight (default 0).", metavar="INT")] = None,
     draws: Annotated[
@@ -108,13 +109,17 @@ def figure(
 ) -> None:
     """Draw one figure: of a saved comparison, of a problem, or of a published result beside ours.
 
-    An option that does nothing for the figure is refused. twinmodes list says what each figure shows.
+    A published result (olmin-lindsten, advani-saxe, pezeshki, heckel-yilmaz, kunin, standardising) prints a table of
+    its numbers beside ours, takes --seed and --draws, and saves its data beside the figure as .nc; status 1 if a number
+    is not met. An option that does nothing for the figure is refused. twinmodes list says what each figure shows.
 
     Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
 
     twinmodes figure vector-field --plane u,z1 --fix z2=1,5,10 --dim 2 --samples 10
 
     twinmodes figure gap --steps 4000
+
+    twinmodes figure pezeshki --draws 40 --seed 3
     """
     from . import figure as command
 

@@ -4,7 +4,19 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from . import gap, modes, risk, vector_field
+from . import (
+    double_descent,
+    gap,
+    modes,
+    published_advani_saxe,
+    published_heckel_yilmaz,
+    published_kunin,
+    published_olmin_lindsten,
+    published_pezeshki,
+    published_standardising,
+    risk,
+    vector_field,
+)
 from .style import save
 
 FIGURES: dict[str, Callable[..., Figure]] = {
@@ -12,6 +24,13 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "modes": modes.draw,
     "vector-field": vector_field.draw,
     "gap": gap.draw,
+    "olmin-lindsten": published_olmin_lindsten.draw,
+    "advani-saxe": published_advani_saxe.draw,
+    "pezeshki": published_pezeshki.draw,
+    "heckel-yilmaz": published_heckel_yilmaz.draw,
+    "kunin": published_kunin.draw,
+    "standardising": published_standardising.draw,
+    "double-descent": double_descent.draw,
 }
 
-__all__ = ["FIGURES", "gap", "modes", "risk", "save", "vector_field"]
+__all__ = ["FIGURES", "double_descent", "gap", "modes", "risk", "save", "vector_field"]

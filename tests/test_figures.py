@@ -116,7 +116,7 @@ def check_no_overlap(figure):
 
 
 def test_the_registry_names_every_figure():
-    assert set(FIGURES) == {"risk", "modes", "vector-field", "gap"}
+    assert set(FIGURES) == {"risk", "modes", "vector-field", "gap", "double-descent"}
 
 
 @pytest.mark.parametrize("width", [FULL_WIDTH, COLUMN_WIDTH])
