@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from ..problem.trajectory import FORMAT
-from .atomic import written_whole
+from ..problem.atomic import written_whole
 
 
 def save(ds: xr.Dataset, path: str | Path) -> Path:

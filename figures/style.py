@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-from ..compare.atomic import written_whole
+from ..problem.atomic import written_whole
 
 FULL_WIDTH, COLUMN_WIDTH = 6.9, 3.4  # inches: two columns and one column of a journal page
 SMALL, NORMAL = 7.0, 8.0  # points

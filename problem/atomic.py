@@ -37,12 +37,23 @@ def written_whole(path: Path) -> Iterator[str]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _settle(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"cannot write {path}: {reason}; choose a folder that exists and can be written to") from None
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _settle(folder: Path) -> None:
+    """Bring the rename itself to the disk, where folders can be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:
