@@ -5,6 +5,7 @@ from .closed_form import balanced_mode, crossing_time, scalar_mode, white_rank_o
 from .decoupled import AlignedModes, aligned_modes, decoupled_modes
 from .flow import gradient_flow
 from .modified import modified_flow
+from .necessary_conditions import necessary_conditions
 from .one_layer import ExpectedRisk, expected_risk, one_layer, risk_by_mode
 from .recursion import gradient_descent
 from .stopping import OptimalStop, aligned_rates, optimal_stop
@@ -24,6 +25,7 @@ __all__ = [
     "gradient_descent",
     "gradient_flow",
     "modified_flow",
+    "necessary_conditions",
     "one_layer",
     "optimal_stop",
     "risk_by_mode",
