@@ -184,13 +184,13 @@ def run_sides(problem: Problem, sides: Iterable[str], training: dict[str, Any], 
 
         return call
 
-    plain = training and "trained" in sides
+    training = {"progress": True, **training}
     return compare_sides(
         list(run.samples),
         list(run.weights),
         list(run.descents),
         {name: announced(name, DYNAMICS[name]) for name in sides},
-        options={"trained": training} if plain else None,
+        options={"trained": training} if "trained" in sides else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from .device import choose_device, choose_dtype, synchronise
 from .measure import measure
 from .module import Builder, train_module
 from .nets import autograd_stepper, linear_net, stack_data, stack_weights, stepper
-from .progress import progress_bar
+from .progress import Advance, progress_bar
 from .updates import path_stepper
 
 METHODS = ("analytic", "autograd")
@@ -63,7 +63,8 @@ def train(
         "analytic": all replicas at once by batched matrix products. "autograd": one `torch.nn.Module` after another,
         forward and backward; slow, the witness that the analytic gradients are right.
     progress : bool, optional
-        Show a progress bar; default: if standard error is a terminal.
+        Show updates a second, the time left and the largest loss of the replicas: True as a bar on a terminal and as a
+        line every so often elsewhere; default the bar alone.
     keep : sequence of str, optional
         Large variables to keep (`problem.trajectory.kept_large`).
     checkpoint : str or Path, optional
@@ -128,7 +129,7 @@ def train(
                 method,
                 kept,
                 interruption,
-                lambda k, o=before: advance(o + k),
+                lambda k, loss, o=before: advance(o + k, loss),
                 ledger,
                 file,
                 slice(ends[i] - group.size, ends[i]),
@@ -179,7 +180,7 @@ def _train_batch(
     method: str,
     kept: Sequence[str],
     interruption: Interruption,
-    advance: Callable[[int], None],
+    advance: Advance,
     ledger: Ledger,
     file: Checkpoint,
     place: slice,
@@ -222,7 +223,7 @@ def _train_batch(
     )
     chosen, kept_here = np.isin(stops, recorded), np.isin(stops, keep_steps)
     first, now, held = ledger.stop, ledger.now, ledger.held
-    count, many = int(chosen[:first].sum()), 256
+    count, many, worst = int(chosen[:first].sum()), 256, None
 
     def save(stop: int) -> None:
         ledger.stop, ledger.now, ledger.held = stop, now, held
@@ -242,7 +243,7 @@ def _train_batch(
                 some = min(many, int(stop) - now)
                 step(some)
                 now += some
-                advance(now)
+                advance(now, worst)
                 took = time.perf_counter() - began
                 if took < SLICE / 2:
                     many = 2 * some
@@ -264,6 +265,7 @@ def _train_batch(
             last = i == len(stops) - 1 or stopped
             if held and (held == room or last):
                 block = _measure_block(run, [buffer[:held] for buffer in waiting], kept)
+                worst = float(block["loss"][:, -1].max())
                 _enter(ledger, block, place, recorded, count - held)
                 held = 0
                 if not last and np.all(~(block["loss"][:, -1] <= DIVERGED_AT * starts)):

@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
     # The signal comes in the middle: from a record on, the handler has been installed.
     raised = False
 
-    def interrupt(count):
+    def interrupt(count, loss):
         nonlocal raised
         if count > 5000 and not raised:
             raised = True
