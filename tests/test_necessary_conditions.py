@@ -160,6 +160,22 @@ def test_gradient_descent_of_one_layer_and_outputs():
     assert float(total) == pytest.approx(float(sample.risk(np.zeros((2, 3)))), rel=1e-13)
 
 
+def test_the_two_modes_of_olmin_and_lindsten():
+    # Their linear model (gamma = 0.01, r = 0): unequal input variances peak at 23.2, equal ones cannot (2024).
+    def linear(s, curvature):
+        least, noise = np.array(s) / curvature, 0.5 / np.sqrt(curvature)
+        sample = Sample.from_modes(curvature, least - noise, noise_modes=[0.5, 0.5])
+        np.testing.assert_allclose(sample.least_squares, least, rtol=1e-14)
+        return necessary_conditions(sample, [1e-3, 1e-3], lr=0.01, gain=1.0, at=23.2)
+
+    unequal = linear([2.5, 2.5], [1.0, 10.0])
+    assert unequal.attrs["verdict"] == "possible" and unequal.attrs["P2"] == "holds"
+    assert float(unequal.earliest) < 23.2 < float(unequal.latest)
+    by_variance = dict(zip(unequal.S.values, unequal.state.values, strict=True))
+    assert by_variance == {10.0: "passed", 1.0: "not passed"}
+    assert linear([1.0, 10.0], [1.0, 1.0]).attrs["because"] == "P3"
+
+
 def test_reasons_that_need_no_random_search():
     both = Sample.from_modes([4.0, 1.0], [1.0, 1.0], noise_modes=[1.0, 0.5])
     start = np.zeros(2)
