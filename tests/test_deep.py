@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from twinmodes.problem import Descent, LinearTeacher, RankOne, Sample
+from twinmodes.problem import Constant, Descent, LinearTeacher, RankOne, Sample
 from twinmodes.theory import deep, fields, gradient_descent, gradient_flow, invariants, saddle
 
 RATES = np.array([1e-3, 4e-4, 7e-4, 5e-4, 9e-4])
@@ -212,6 +212,20 @@ def test_plateaus_lengthen_with_the_logarithm_of_the_scale():
     assert found[1] - found[0] == pytest.approx(wanted, rel=1e-3)
     for scale, time in zip((1e-3, 1e-6), found, strict=True):
         assert saddle.plateau_length(field, 0.7 * scale, z * scale) == pytest.approx(time, abs=2 / rate)
+
+
+def test_a_constant_start_of_width_one_leaves_later_by_the_root_of_the_width():
+    """THEORY section 3: without its sqrt(h) a tiny constant start waits for ln sqrt(h) / rate updates more."""
+    sample = LinearTeacher(dim=3, samples=9, kappa=2, beta="ones").sample(0)
+    field, hidden, scale = fields.rank_one_problem(sample, np.array([1e-3, 4e-4]), 2.0), 50, 1e-5
+    rate, found = saddle.escape_rate(field), []
+    for width in (1, hidden):
+        factors = Constant(first=scale, second=scale, hidden=width).weights(sample).rank_one()
+        z = sample.modes.to_modes(factors.z)
+        found.append((rise(field, factors.u, z, 20 / rate), saddle.plateau_length(field, factors.u, z)))
+    wanted = np.log(np.sqrt(hidden)) / rate
+    # Both rises end alike; what is left is of relative order scale, and the interpolation's (0.005)^2 / rate.
+    np.testing.assert_allclose(np.subtract(*found), wanted, rtol=1e-4)
 
 
 def test_the_plateau_is_exact_for_equal_modes():

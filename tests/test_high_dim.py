@@ -12,7 +12,7 @@ from twinmodes.theory import gradient_flow
 from twinmodes.theory.contour import companion, covariance_risk
 from twinmodes.theory.fields import RankOneProblem
 from twinmodes.theory.high_dim import Isotropic, one_layer_error, one_layer_risk, optimal_stopping
-from twinmodes.theory.marchenko_pastur import edges, inverse_mean, marchenko_pastur
+from twinmodes.theory.marchenko_pastur import edges, inverse_mean, marchenko_pastur, quantiles, typical_covariance
 from twinmodes.theory.rosenbrock import solve_rank_one
 from twinmodes.theory.self_averaging import self_averaging, self_averaging_isotropic, wide_scale
 
@@ -75,6 +75,21 @@ def test_nodes_describe_eigenvalues_of_data(gamma):
     # At finite n the second moment is larger by exactly 1/n.
     wanted = np.array([law.weights @ law.values, law.weights @ law.values**2 + 1 / n])
     assert scores(found, wanted, f"moments, gamma {gamma}") < 4
+
+
+@pytest.mark.parametrize(("n", "d"), [(100, 50), (100, 200), (400, 200)])
+def test_quantiles_are_typical_eigenvalues_and_covariances(n, d):
+    r, gamma = min(n, d), d / n
+    typical = quantiles(gamma, r)
+    law = marchenko_pastur(gamma, 200_000)
+    # The law below each quantile holds its half-integer share: counted on a grid some 50 times finer.
+    share = [law.weights[law.values <= q].sum() / law.weights.sum() for q in typical]
+    np.testing.assert_allclose(share, 1 - (np.arange(r) + 0.5) / r, atol=1e-5)
+    sample = LinearTeacher(dim=d, samples=n, kappa=10, design="exact", beta="ones").sample(0)
+    f = np.sqrt(sample.modes.S[:r])
+    found, wanted = typical_covariance(f, n, d), np.diagonal(sample.covariance)[:r]
+    # Edges scatter by about n^(-2/3) of them, some 5%, at three standard deviations.
+    assert 1e-3 < np.abs(found / wanted - 1).max() < 4 * r ** (-2 / 3)
 
 
 # --- one layer -----------------------------------------------------------------------------------------------------
@@ -208,7 +223,7 @@ def test_one_layer_averages_over_draws(n, d):
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("scale", [1.0, 50.0])
 def test_one_atom_gives_the_marchenko_pastur_integral(gamma, scale):
-    t = np.array([0, 0.01, 0.5, 3, 50, 1e4])
+    t = np.array([0, 0.01, 0.5, 3, 25, 50, 1e4])
     data = Isotropic(gamma, 100, beta_norm=1.5, noise=0.8)
     wanted = one_layer_risk(t, data, lr=rates(data, 1.0))
     # Inputs larger by sqrt(scale): the same risk at a learning rate and a target smaller in proportion.
@@ -447,6 +462,9 @@ def test_starts_that_do_not_average_are_refused():
         (lambda: Isotropic(0.0, 10), "gamma"),
         (lambda: Isotropic(0.5, 10, noise=-1), "noise"),
         (lambda: marchenko_pastur(-1.0), "gamma"),
+        (lambda: quantiles(1.0, 0), "count"),
+        (lambda: typical_covariance([1.0, 2.0], 5, 2), "descending"),
+        (lambda: typical_covariance([1.0], 5, 2), "must be 2 positive"),
         (lambda: one_layer_risk(-1, Isotropic(0.5, 10), lr=0.1), "negative"),
         (lambda: one_layer_risk(float("nan"), Isotropic(0.5, 10), lr=0.1), "times"),
         (lambda: one_layer_risk(1.5, Isotropic(0.5, 10), lr=0.1, discrete=True), "whole"),

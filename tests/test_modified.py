@@ -36,6 +36,7 @@ def of_order(order, method="auto", **options):
 CASES = {
     "two layers": (problem(RankOne(0.4, 0.2, hidden=3)), Descent(steps=250, lr=(1.6e-3, 8e-4), record=40)),
     "n < d": (problem(RankOne(0.4, 0.2, hidden=3), dim=6, samples=4), Descent(steps=250, lr=(2e-3, 1e-3), record=40)),
+    "u = 0, rates apart": (problem(RankOne(0.0, 0.4, hidden=3)), Descent(steps=250, lr=(8e-6, 8e-3), record=40)),
     "three layers": (
         problem(RankOne((0.7, -0.9), 0.3, hidden=3)),
         Descent(steps=200, lr=(1.6e-3, 8e-4, 5e-4), record=40),

@@ -140,6 +140,15 @@ def test_online_rank_one_without_second_layer_is_least_mean_squares():
     assert np.all(found.u == 1)
 
 
+def test_a_noiseless_online_risk_falls_to_zero_and_not_below():
+    found = online_rank_one([0.0, 3e3, 1e5], 50, lr=2e-3, u=1.0, square=0.2, beta_norm=0.7)
+    assert np.all(found.risk >= 0) and found.risk[-1] < 1e-12 < found.risk[1]
+    # Without a target only |z| and u are left, and their product is what is wrong.
+    still = online_rank_one([0.0, 1e3], 50, lr=2e-3, u=1.0, square=0.2, beta_norm=0.0)
+    np.testing.assert_allclose(still.risk, still.u**2 * still.square, rtol=1e-12)
+    assert still.overlap.tolist() == [0, 0] and still.risk[0] == pytest.approx(0.2) and still.risk[1] < 0.1
+
+
 def online_scores(d, runs):
     rng = np.random.default_rng(d)
     beta, noise, eta, T = np.ones(d) / np.sqrt(d), 0.5, 0.3, 8

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..problem import Sample
-from ..problem.validate import real_array
+from ..problem.validate import real_array, whole
 from .secular import power_of_four, update_spectrum
 from .tangent_state import TangentState
 
@@ -106,7 +106,7 @@ def rank_one_spectrum(
     Raises
     ------
     ValueError
-        For a negative S, shapes that do not match, or a count below 1.
+        For a negative S, shapes that do not match, or a count or number of samples that is not whole and above 0.
 
     Notes
     -----
@@ -120,10 +120,8 @@ def rank_one_spectrum(
         raise ValueError("S must hold at least one squared singular value, none of them negative")
     if z.shape != (*u.shape, len(S)):
         raise ValueError(f"z must have the shape of u and one entry for each of {len(S)} modes, got {z.shape}")
-    q = len(S) if samples is None else min(len(S), int(samples))
-    q = q if count is None else min(q, int(count))
-    if q < 1:
-        raise ValueError(f"count and samples must be at least 1, got {count} and {samples}")
+    q = len(S) if samples is None else min(len(S), whole(samples, "samples", minimum=1))
+    q = q if count is None else min(q, whole(count, "count", minimum=1))
     order = np.argsort(S, kind="stable")
     ascending, rows, flat = S[order], z.reshape(-1, len(S))[:, order], u.reshape(-1)
     values, share = np.full((len(flat), q), np.nan), np.full((len(flat), q, 2), np.nan)

@@ -183,7 +183,9 @@ def online_rank_one(
     Notes
     -----
     Per update, with B = |beta|^2, e = B - 2 u R + u^2 Q + noise^2: ``R' = g lr1 u (B - u R)``,
-    ``Q' = 2 g lr1 u (R - u Q) + d (g lr1 u)^2 e``, ``u' = g lr2 (R - u Q)``. Source: THEORY section 10.
+    ``Q' = 2 g lr1 u (R - u Q) + d (g lr1 u)^2 e``, ``u' = g lr2 (R - u Q)``. Solved for P = Q - R^2 / B, the part of
+    |z|^2 across beta, ``P' = -2 g lr1 u^2 P + d (g lr1 u)^2 e``: the excess risk is then the sum of squares
+    ``(B - u R)^2 / B + u^2 P``. Source: THEORY section 10.
     """
     when = valid_times(times)
     if when.ndim != 1 or len(when) == 0 or not np.isfinite(when).all() or np.any(np.diff(when) <= 0):
@@ -199,16 +201,21 @@ def online_rank_one(
     if overlap**2 > square * B * (1 + 1e-12):
         raise ValueError(f"overlap^2 must be at most square x beta_norm^2 = {square * B:g}, got {overlap**2:g}")
 
+    inverse = 1 / B if B > 0 else 0.0
+
+    def excess(R: Any, P: Any, u: Any) -> Any:
+        return (B - u * R) ** 2 * inverse + u**2 * P
+
     def velocity(_: float, state: np.ndarray) -> list[float]:
-        R, Q, u = state
-        error = B - 2 * u * R + u * u * Q + variance
+        R, P, u = state
+        pull = first * u
         return [
-            first * u * (B - u * R),
-            2 * first * u * (R - u * Q) + dim * (first * u) ** 2 * error,
-            second * (R - u * Q),
+            pull * (B - u * R),
+            dim * pull**2 * (excess(R, P, u) + variance) - 2 * pull * u * P,
+            second * (R * (B - u * R) * inverse - u * P),
         ]
 
-    start = np.array([overlap, square, number(u, "u")])
+    start = np.array([overlap, max(square - overlap**2 * inverse, 0.0), number(u, "u")])
     if when[-1] == 0:
         states = start[:, None]
     else:
@@ -216,8 +223,8 @@ def online_rank_one(
         if not solved.success:
             raise RuntimeError(f"the online flow could not be solved: {solved.message}; a smaller lr x dim is stable")
         states = solved.y
-    R, Q, scale = states
-    return OnlineRankOne(R, Q, scale, B - 2 * scale * R + scale**2 * Q)
+    R, P, scale = states
+    return OnlineRankOne(R, P + R**2 * inverse, scale, excess(R, P, scale))
 
 
 def _lms_settings(
