@@ -52,7 +52,13 @@ def compare(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float64 or float32, of the trained side.")] = "float64",
+    dtype: Annotated[
+        str, typer.Option(help="float64, float32 or tf32 (CUDA: float32 with TF32 products), of the trained side.")
+    ] = "float64",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Keep the training's state in this file; the same command goes on from it.", metavar="FILE"),
+    ] = None,
     out: OUT = "out",
     problem: dict[str, Any],
 ) -> None:
@@ -66,10 +72,14 @@ def compare(
     twinmodes compare --data diabetes
 
     twinmodes compare --preset notebook-d50 --seed 3 --out out/d50
+
+    twinmodes compare --batch 8 --momentum 0.9 --steps 1000000 --checkpoint run.npz
     """
     from . import run
 
-    raise typer.Exit(run.compare(problem, sides=sides, device=device, dtype=dtype, out=Path(out)))
+    raise typer.Exit(
+        run.compare(problem, sides=sides, device=device, dtype=dtype, checkpoint=checkpoint, out=Path(out))
+    )
 
 
 @app.command()

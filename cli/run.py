@@ -31,14 +31,16 @@ MEANING = {
 SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
 
 
-def compare(options: dict[str, Any], *, sides: str | None, device: str, dtype: str, out: Path) -> int:
+def compare(
+    options: dict[str, Any], *, sides: str | None, device: str, dtype: str, checkpoint: str | None, out: Path
+) -> int:
     """Run a comparison, print it, save it and its figures; return the exit status."""
     console = Console()
     problem = read_problem(options)
     chosen = None if sides is None else checked_sides(sides)
     checked_training(device, dtype)
-    if chosen is not None and "trained" not in chosen and (device, dtype) != ("auto", "float64"):
-        raise ValueError("--device and --dtype belong to the trained side, which is not among --sides")
+    if chosen is not None and "trained" not in chosen and (device, dtype, checkpoint) != ("auto", "float64", None):
+        raise ValueError("--device, --dtype and --checkpoint belong to the trained side, which is not among --sides")
     make_folder(out)
     from ..compare import save
     from ..empirical.device import choose_device
@@ -47,7 +49,7 @@ def compare(options: dict[str, Any], *, sides: str | None, device: str, dtype: s
 
     choose_device(device)
     chosen = chosen or followed(problem, console)
-    ds = run_sides(problem, chosen, {"device": device, "dtype": dtype}, console)
+    ds = run_sides(problem, chosen, {"device": device, "dtype": dtype, "checkpoint": checkpoint}, console)
     path = save(ds, out / "compare.nc")
     console.print(f"[bold]{_title(problem, ds)}[/]")
     console.print(sides_table(ds))
@@ -75,7 +77,8 @@ def compare(options: dict[str, Any], *, sides: str | None, device: str, dtype: s
         console.print(f"verdict: [bold]{word}[/] ({sides}): {MEANING[word]}", soft_wrap=True)
     if interrupted:
         done = int(ds.step.where(np.isfinite(ds.loss).all(["side", "replica"])).max())
-        console.print(f"interrupted: judged up to step {done}; what there is was saved")
+        goes_on = "; the same command goes on from the checkpoint" if checkpoint is not None else ""
+        console.print(f"interrupted: judged up to step {done}; what there is was saved{goes_on}")
         return 130
     return 1 if diverged or (verdict is not None and verdict.attrs["verdict"] == "disagrees") else 0
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ..problem.validate import choice
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "tf32": torch.float32}
 
 
 def choose_device(device: str) -> torch.device:
@@ -40,8 +43,28 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Return the torch dtype for "float64" or "float32" (or that dtype itself); ValueError otherwise."""
+    """Return the torch dtype for "float64", "float32" or "tf32" (or that dtype itself); ValueError otherwise."""
     return DTYPES[choice(str(dtype).removeprefix("torch."), "dtype", DTYPES)]
+
+
+@contextmanager
+def products(dtype: str | torch.dtype, device: torch.device) -> Iterator[None]:
+    """Let matrix products round to TF32 (10 bits) within the context if that is asked for, and else forbid it.
+
+    Raises
+    ------
+    ValueError
+        For "tf32" on a CPU, which has none.
+    """
+    asked = str(dtype) == "tf32"
+    if asked and device.type != "cuda":
+        raise ValueError(f"dtype tf32 needs CUDA, the device is {device}; use float32")
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = asked
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def synchronise(device: torch.device) -> None:

@@ -17,7 +17,7 @@ from ..problem.outcome import DIVERGED_AT
 from ..problem.trajectory import LARGE, derived, kept_large
 from ..problem.validate import choice
 from .checkpoint import Checkpoint, Ledger, fingerprint
-from .device import choose_device, choose_dtype, synchronise
+from .device import choose_device, choose_dtype, products, synchronise
 from .measure import measure
 from .module import Builder, train_module
 from .nets import autograd_stepper, linear_net, stack_data, stack_weights, stepper
@@ -57,8 +57,9 @@ def train(
         (`module.train_module` says what is recorded, and what ``lr`` and ``frozen`` count as layers).
     device : str
         "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-    dtype : {"float64", "float32"}
-        Precision of the weights; quantities are measured in float64.
+    dtype : {"float64", "float32", "tf32"}
+        Precision of the weights; quantities are measured in float64. "tf32" is float32 with matrix products that CUDA
+        rounds to TF32; "float32" never does.
     method : {"analytic", "autograd"}
         "analytic": all replicas at once by batched matrix products. "autograd": one `torch.nn.Module` after another,
         forward and backward; slow, the witness that the analytic gradients are right.
@@ -119,7 +120,8 @@ def train(
     groups = list(_batches(run, place, precision, method))
     ends = np.cumsum([group.size for group in groups])
     total = run.descent.steps * len(groups)
-    with interruptible() as interruption, progress_bar(total, "training", progress) as advance:
+    bar = progress_bar(total, "training", progress)
+    with products(dtype, place), interruptible() as interruption, bar as advance:
         for i in range(ledger.batch, len(groups)):
             group, before = groups[i], i * run.descent.steps
             _train_batch(
