@@ -1,7 +1,8 @@
-"""What the closed forms have in common: their conditions, and exponentials that hold from time 0 to infinity."""
+"""What analytic results have in common: their conditions, and exponentials that hold from time 0 to infinity."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,34 @@ def checked_time(time: Any) -> np.ndarray:
     array = array.astype(np.float64)
     if np.isnan(array).any() or np.any(array < 0):
         raise ValueError("time must hold numbers of updates >= 0 (infinity is allowed), got NaN or a negative one")
+    return array
+
+
+def valid_times(times: Any, *, whole_steps: bool = False) -> np.ndarray:
+    """Return times as float64 of their own shape, inf allowed; ValueError if negative, NaN or not whole steps."""
+    array = np.asarray(times)
+    infinite = array == math.inf
+    array = np.where(infinite, math.inf, real_array(np.where(infinite, 0, array), "times", ndim=(0, 1)))
+    if np.any(array < 0):
+        raise ValueError(f"times must not be negative, got {array.min():g}; count updates from the start")
+    if whole_steps and np.any(~infinite & (array != np.round(array))):
+        raise ValueError("times of gradient descent must be whole numbers of updates; round them or take the flow")
+    return array
+
+
+def recorded_steps(steps: Any) -> list[int]:
+    """Return recorded steps as a list of int; ValueError unless whole, finite and increasing."""
+    array = valid_times(steps, whole_steps=True)
+    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all() or np.any(np.diff(array) <= 0):
+        raise ValueError("steps must be a list of whole, increasing numbers of updates; sort them and drop repeats")
+    return [int(step) for step in array]
+
+
+def increasing_times(times: Any) -> np.ndarray:
+    """Return times as a float64 list; ValueError unless finite, not negative and increasing."""
+    array = valid_times(times)
+    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all() or np.any(np.diff(array) <= 0):
+        raise ValueError("times must be a list of finite, increasing numbers of updates; sort them and drop repeats")
     return array
 
 

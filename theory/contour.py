@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ..problem.validate import number, real_array, whole
-from .high_dim import valid_times
+from .conditions import valid_times
 
 HEIGHT = 1.3  # vertical semi-axis of the ellipse in log(z + offset); below pi/2, where exp(-z t) would grow
 FEWEST_NODES, MOST_NODES = 80, 5120

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from ..problem.validate import number, real_array, whole
+from ..problem.validate import number, whole
+from .conditions import valid_times
 from .marchenko_pastur import average, edges, inverse_mean
 
 
@@ -232,26 +233,6 @@ def optimal_stopping(
         raise RuntimeError("no stationary point of the risk was found between the modes' own best times")
     risks = [risk(time) for time in candidates]
     return Stopping(float(candidates[int(np.argmin(risks))]), min(risks))
-
-
-def valid_times(times: Any, *, whole_steps: bool = False) -> np.ndarray:
-    """Return times as float64 of their own shape, inf allowed; ValueError if negative, NaN or not whole steps."""
-    array = np.asarray(times)
-    infinite = array == math.inf
-    array = np.where(infinite, math.inf, real_array(np.where(infinite, 0, array), "times", ndim=(0, 1)))
-    if np.any(array < 0):
-        raise ValueError(f"times must not be negative, got {array.min():g}; count updates from the start")
-    if whole_steps and np.any(~infinite & (array != np.round(array))):
-        raise ValueError("times of gradient descent must be whole numbers of updates; round them or take the flow")
-    return array
-
-
-def recorded_steps(steps: Any) -> list[int]:
-    """Return recorded steps as a list of int; ValueError unless whole, finite and increasing."""
-    array = valid_times(steps, whole_steps=True)
-    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all() or np.any(np.diff(array) <= 0):
-        raise ValueError("steps must be a list of whole, increasing numbers of updates; sort them and drop repeats")
-    return [int(step) for step in array]
 
 
 def _decay(data: Isotropic, lr: float, gain: float, discrete: bool) -> tuple[float, Callable[[np.ndarray], np.ndarray]]:

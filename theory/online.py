@@ -13,7 +13,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from ..problem.validate import number, real_array, whole
-from .high_dim import recorded_steps, valid_times
+from .conditions import increasing_times, recorded_steps
 
 
 class LeastMeanSquares(NamedTuple):
@@ -187,9 +187,7 @@ def online_rank_one(
     |z|^2 across beta, ``P' = -2 g lr1 u^2 P + d (g lr1 u)^2 e``: the excess risk is then the sum of squares
     ``(B - u R)^2 / B + u^2 P``. Source: THEORY section 10.
     """
-    when = valid_times(times)
-    if when.ndim != 1 or len(when) == 0 or not np.isfinite(when).all() or np.any(np.diff(when) <= 0):
-        raise ValueError("times must be a list of finite, increasing numbers of updates; sort them and drop repeats")
+    when = increasing_times(times)
     dim = whole(dim, "dim", minimum=1)
     rates = real_array(lr, "lr", ndim=(0, 1))
     if rates.shape not in ((), (2,)) or np.any(rates < 0):

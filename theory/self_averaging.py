@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..problem.validate import number, real_array, whole
+from .conditions import increasing_times, two_rates
 from .fields import RankOneProblem
-from .high_dim import Isotropic, valid_times
+from .high_dim import Isotropic
 from .marchenko_pastur import marchenko_pastur, nodes_needed
 from .rosenbrock import solve_rank_one
 
@@ -121,7 +122,7 @@ def self_averaging(
     >>> run.risk.round(9).tolist()
     [2.0, 0.0]
     """
-    times = _increasing(times)
+    times = increasing_times(times)
     S = real_array(S, "S", ndim=1)
     if len(S) == 0 or np.any(S < 0):
         raise ValueError("S must hold squared singular values, at least one and none negative; give zeros for missing")
@@ -138,7 +139,7 @@ def self_averaging(
         raise ValueError(f"{seen:g} modes with S > 0 need as many samples, got {samples}; correct S or samples")
     noise = number(noise, "noise", minimum=0.0)
     u = number(u, "u")
-    first, second = _rates(lr)
+    first, second = two_rates(lr)
     gain = number(gain, "gain", minimum=0.0, exclusive=True)
 
     correlation = np.sqrt(S * (S * beta**2 + noise**2))  # root mean square of c
@@ -214,10 +215,10 @@ def self_averaging_isotropic(
     -----
     Source: THEORY section 7.
     """
-    times = _increasing(times)
+    times = increasing_times(times)
     dim = data.gamma * data.samples
     start = number(start_norm, "start_norm", minimum=0.0) / math.sqrt(dim)
-    first, _ = _rates(lr)
+    first, _ = two_rates(lr)
     nodes, before = 256, None
     while nodes <= MOST_NODES:
         law = marchenko_pastur(data.gamma, nodes)
@@ -275,7 +276,7 @@ def wide_scale(first: float, second: float, hidden: int, lr: Any) -> float:
     """
     first = number(first, "first", minimum=0.0)
     second = number(second, "second", minimum=0.0)
-    rate1, rate2 = _rates(lr)
+    rate1, rate2 = two_rates(lr)
     return math.sqrt(whole(hidden, "hidden", minimum=1) * (second**2 + rate2 / rate1 * first**2))
 
 
@@ -286,25 +287,8 @@ def _close(now: SelfAveraging, before: SelfAveraging, rtol: float) -> bool:
     )
 
 
-def _increasing(times: Any) -> np.ndarray:
-    array = valid_times(times)
-    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all() or np.any(np.diff(array) <= 0):
-        raise ValueError("times must be a list of finite, increasing numbers of updates; sort them and drop repeats")
-    return array
-
-
 def _per_mode(value: Any, name: str, modes: int) -> np.ndarray:
     array = real_array(value, name, ndim=(0, 1))
     if array.ndim and len(array) != modes:
         raise ValueError(f"{name} must be one number or {modes}, one a mode, got {len(array)}")
     return np.broadcast_to(array, (modes,))
-
-
-def _rates(lr: Any) -> tuple[float, float]:
-    rates = real_array(lr, "lr", ndim=(0, 1))
-    if rates.ndim and len(rates) != 2:
-        raise ValueError(f"lr must be one number or a pair, one a layer, got {len(rates)} entries")
-    if np.any(rates <= 0):
-        raise ValueError(f"lr must be positive, got {lr!r}; a frozen layer has no averaged flow")
-    first, second = np.broadcast_to(rates, (2,))
-    return float(first), float(second)

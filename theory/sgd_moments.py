@@ -8,7 +8,7 @@ import numpy as np
 
 from ..problem import Sample
 from ..problem.validate import number, real_array, whole
-from .high_dim import recorded_steps
+from .conditions import recorded_steps
 
 
 class BatchMoments(NamedTuple):
