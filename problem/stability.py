@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .descent import Descent
 from .sample import Sample
+from .stacked import Stacked, rank_one_starts, stack_samples, to_modes
 from .weights import Weights, product
 
 DENSE_LIMIT = 1500  # modes x outputs up to which the matrix is formed
 POWER_STEPS = 200
-FEW_MODES = 64  # up to here a dense eigensolver is faster than 50 bisection steps
+MOST_SECULAR_STEPS = 100  # Newton's method takes fewer than ten, but from starts that are off by many decades
 
 
-def largest_eigenvalue(diagonal: np.ndarray, vector: np.ndarray) -> float:
-    """Return the largest eigenvalue of ``diag(diagonal) + vector vector'``, by bisection in O(d) a step for large d.
+def largest_eigenvalue(diagonal: np.ndarray, vector: np.ndarray) -> Any:
+    """Return the largest eigenvalue of ``diag(diagonal) + vector vector'``, in O(d).
 
     Parameters
     ----------
-    diagonal, vector : numpy.ndarray, shape (d,)
-        Both real.
+    diagonal, vector : numpy.ndarray, shape (d,) or (B, d)
+        Both real; with two dimensions each row is a matrix of its own.
 
     Returns
     -------
-    float
+    float or numpy.ndarray, shape (B,)
         To a few units in the last place.
 
     Notes
     -----
-    Source: the secular equation, THEORY sections 4 and 11.
+    Source: the secular equation, THEORY sections 4 and 11: the eigenvalue lies x above the largest pole, where
+    f(x) = sum of vector^2 / (x + gap) is 1. 1/f is concave and increasing, so that Newton's method on it rises to the
+    root without overshooting, from any lower bound.
     """
-    if len(diagonal) <= FEW_MODES:
-        return float(np.linalg.eigvalsh(np.diag(diagonal) + np.outer(vector, vector))[-1])
-    top = float(diagonal.max())
-    active = vector != 0
-    if not active.any():
-        return top
-    poles, weights = diagonal[active], vector[active] ** 2
-    low, high = float(poles.max()), float(poles.max() + weights.sum())
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if not low < middle < high:
+    one = diagonal.ndim == 1
+    poles, weights = np.atleast_2d(diagonal), np.atleast_2d(vector) ** 2
+    top, total = poles.max(axis=1), weights.sum(axis=1)
+    active = weights >= np.finfo(np.float64).tiny
+    any_active = active.any(axis=1)
+    highest = np.where(any_active, np.where(active, poles, -np.inf).max(axis=1), top)
+    gaps = highest[:, None] - poles
+    # Lower bounds: the Rayleigh quotient of the vector, and the largest pole with its own weight alone.
+    quotient = total - np.sum(weights * gaps, axis=1) / np.where(any_active, total, 1.0)
+    x = np.maximum(quotient, np.where(active & (gaps == 0), weights, 0.0).max(axis=1))
+    x, gaps = np.where(any_active, x, 1.0), np.where(active, gaps, np.inf)
+    for _ in range(MOST_SECULAR_STEPS):
+        parts = weights / (x[:, None] + gaps)
+        f = parts.sum(axis=1)
+        slope = np.sum(parts / (x[:, None] + gaps), axis=1)
+        move = np.divide(f * (f - 1), slope, out=np.zeros_like(f), where=slope > 0)
+        x = np.maximum(x + move, x)
+        if np.all(move <= 4e-16 * x):
             break
-        low, high = (middle, high) if np.sum(weights / (middle - poles)) > 1 else (low, middle)
-    return max(top, high)
+    found = np.maximum(top, np.where(any_active, highest + x, top))
+    return float(found[0]) if one else found
 
 
 def final_scale(sample: Sample, u: float, z: np.ndarray, rates: np.ndarray) -> float:
@@ -72,19 +84,28 @@ def final_scale(sample: Sample, u: float, z: np.ndarray, rates: np.ndarray) -> f
     -----
     Source: THEORY section 4; modes with S = 0 keep their z, so that they drop out of the invariant.
     """
-    first, second = rates
-    modes = sample.modes
-    if second == 0:
-        return abs(u)
-    if first == 0:
-        stiffness = float(modes.S @ z**2)
-        return abs(float(z @ modes.c) / stiffness) if stiffness > 0 else abs(u)
-    invariant = first * u**2 - second * float(np.sum(z[modes.S > 0] ** 2))
-    size = float(np.sum(modes.least_squares**2))
-    root = math.hypot(invariant, 2 * math.sqrt(first * second * size))
-    if invariant < 0:  # the same root without cancellation
-        return math.sqrt(2 * second * size / (root - invariant)) if size > 0 else 0.0
-    return math.sqrt((invariant + root) / (2 * first))
+    return float(_final_scales(stack_samples([sample]), np.array([u]), z[None], rates[None])[0])
+
+
+def _final_scales(stacked: Stacked, u: np.ndarray, z: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """`final_scale` of all replicas: u (B,), z (B, d), rates (B, 2)."""
+    S, shape = stacked.S, stacked.S.shape
+    first, second = rates[:, 0], rates[:, 1]
+    size = np.sum(stacked.least_squares.reshape(shape) ** 2, axis=1)
+    invariant = first * u**2 - second * np.sum(np.where(S > 0, z, 0.0) ** 2, axis=1)
+    root = np.hypot(invariant, 2 * np.sqrt(first * second * size))
+    # One root for either sign of the invariant, each without cancellation.
+    over, under = 2 * second * size, root - invariant
+    shrunk = np.sqrt(np.divide(over, under, out=np.zeros_like(root), where=(under > 0) & (invariant < 0)))
+    grown = np.sqrt(
+        np.divide(invariant + root, 2 * first, out=np.zeros_like(root), where=(invariant >= 0) & (first > 0))
+    )
+    end = np.where(invariant < 0, shrunk, grown)
+    if np.any(rates == 0):
+        pull, stiffness = np.sum(z * stacked.c.reshape(shape), axis=1), np.sum(S * z**2, axis=1)
+        still = np.abs(np.divide(pull, stiffness, out=np.abs(u) * np.ones_like(root), where=stiffness > 0))
+        end = np.where(second == 0, np.abs(u), np.where(first == 0, still, end))
+    return end
 
 
 def curvature(sample: Sample, layers: tuple[np.ndarray, ...], rates: np.ndarray, gain: float) -> float:
@@ -176,16 +197,11 @@ def predicted_curvature(sample: Sample, weights: Weights, rates: np.ndarray, gai
     -----
     Source: THEORY sections 4 and 5f.
     """
+    if len(weights.layers) == 2 and weights.rank_one() is not None:
+        values, exact = predicted_curvatures([sample], [weights], rates[None], gain)
+        return float(values[0]), bool(exact[0])
     modes = sample.modes
-    root = np.sqrt(modes.S)
-    factors = weights.rank_one() if len(weights.layers) == 2 else None
     strengths = modes.least_squares
-    if factors is not None:
-        z = modes.to_modes(factors.z)
-        u = final_scale(sample, factors.u, z, rates)
-        end = np.where(modes.S > 0, strengths.reshape(sample.dim) / u if u > 0 and rates[0] > 0 else z, z)
-        value = largest_eigenvalue(rates[0] * u**2 * modes.S, math.sqrt(rates[1]) * root * end)
-        return gain * value, True
     now = curvature(sample, weights.layers, rates, gain)
     size = float(np.linalg.norm(np.atleast_2d(strengths.T), 2))
     if len(weights.layers) == 2 and np.all(rates > 0):
@@ -197,6 +213,29 @@ def predicted_curvature(sample: Sample, weights: Weights, rates: np.ndarray, gai
         depth = len(weights.layers)
         end = gain * float(modes.S.max()) * float(rates.sum()) * size ** (2 - 2 / depth)
     return max(now, end), False
+
+
+def predicted_curvatures(
+    samples: Sequence[Sample], weights: Sequence[Weights], rates: np.ndarray, gain: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict for B replicas at once, rates (B, L); `predicted_curvature` of each, (B,) and (B,)."""
+    factors = rank_one_starts(weights) if len(weights[0].layers) == 2 else None
+    if factors is None:
+        known: dict[tuple[int, int, bytes], tuple[float, bool]] = {}
+        keys = [(id(s), id(w), r.tobytes()) for s, w, r in zip(samples, weights, rates, strict=True)]
+        for key, s, w, r in zip(keys, samples, weights, rates, strict=True):
+            if key not in known:
+                known[key] = predicted_curvature(s, w, r, gain)
+        values, exact = zip(*(known[key] for key in keys), strict=True)
+        return np.array(values), np.array(exact)
+    stacked = stack_samples(samples)
+    u, z = factors[0][:, 0], to_modes(stacked, factors[1])
+    scale = _final_scales(stacked, u, z, rates)[:, None]
+    moves = (stacked.S > 0) & (scale > 0) & (rates[:, :1] > 0)
+    strengths = np.broadcast_to(stacked.least_squares.reshape(stacked.S.shape), moves.shape)
+    end = np.where(moves, np.divide(strengths, scale, out=np.zeros(moves.shape), where=moves), z)
+    values = largest_eigenvalue(rates[:, :1] * scale**2 * stacked.S, np.sqrt(rates[:, 1:]) * stacked.root * end)
+    return gain * values, np.ones(len(rates), dtype=bool)
 
 
 def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> float:

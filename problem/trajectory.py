@@ -6,19 +6,21 @@ A trajectory has the dimensions ``replica`` and ``step`` and float64 variables, 
 size;
 * ``weight_norm_group``, ``weight_error``, ``weight_error_relative``, ``weight_mse``, ``mode_strength``, ``u``, ``z``
   where they make sense, absent otherwise;
+* what ``Descent.measure`` names, from ``rank`` to ``projected_risk``;
 * the problem itself: ``S``, ``c``, ``target``, ``least_squares``, ``irreducible_loss``, ``signal``, ``lr``, ...;
 * per replica ``status`` and ``diverged_step``; NaN stands only after a diverged or interrupted step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import xarray as xr
 
 from .replicas import Run
 from .sample import Sample
+from .stacked import Stacked, stack_samples
 
 FORMAT = 1
 REQUIRED = ("loss", "risk", "weight_norm", "grad_norm")
@@ -41,6 +43,18 @@ RECORDED = {
     "u": (("factor?",), "1", "rank-one scale u of the later layers"),
     "z": (("mode",), "1", "rank-one first layer z in the V basis"),
     "rank": ((), "1", "numerical rank of the first layer"),
+    "jacobian_singular": (("singular",), "x weight^(L-1)", "singular value of the predictions' Jacobian"),
+    "jacobian_share": (("singular", "layer"), "1", "norm of the Jacobian's right singular vector in each layer"),
+    "kernel_norm": ((), "x^2 weight^(2L-2)", "Frobenius norm of the tangent kernel"),
+    "kernel_trace": ((), "x^2 weight^(2L-2)", "trace of the tangent kernel"),
+    "kernel_change": ((), "1", "Frobenius distance from the start's kernel, relative to its norm"),
+    "kernel_alignment": ((), "1", "cosine between the kernel and the start's"),
+    "sharpness": ((), "loss/weight^2", "largest eigenvalue of the training loss's Hessian"),
+    "sample_loss": (("sample",), "y^2", "training loss of each row"),
+    "alignment": (("layer", "direction"), "1", "share of each layer along the singular vectors of what it sees"),
+    "representation_singular": (("layer", "direction"), "x weight^(l-1)", "singular value of what each layer sees"),
+    "layer_singular": (("layer", "order"), "1", "singular value of each layer"),
+    "projected_risk": (("projection",), "y^2", "risk of inputs projected on the data's leading directions"),
 }
 PROBLEM = {
     "S": (("mode",), "x^2", "squared singular value"),
@@ -54,6 +68,7 @@ PROBLEM = {
     "signal": ((), "y^2", "risk of the zero weight"),
     "lr": (("layer",), "1/step", "learning rate"),
     "stable_lr": ((), "1/step", "predicted largest stable learning rate of the first layer"),
+    "sharpness_limit": (("step",), "loss/weight^2", "sharpness up to which the largest learning rate is stable"),
 }
 
 
@@ -73,16 +88,32 @@ def derived(sample: Sample, weight: np.ndarray) -> dict[str, np.ndarray]:
         ``mode_strength``; with a known target ``weight_error`` and ``weight_mse`` (m, groups), and
         ``weight_error_relative`` if no entry of the target is zero.
     """
-    values = {"mode_strength": sample.modes.to_modes(weight)}
-    if sample.target is not None:
-        goal = sample.target.T
-        error = (weight - goal) ** 2
-        over_outputs = error.mean(axis=1) if error.ndim == 3 else error
-        values["weight_error"] = error
-        values["weight_mse"] = np.stack([over_outputs[:, mask].mean(axis=1) for mask in sample.groups.values()], axis=1)
-        if np.all(goal != 0):
-            values["weight_error_relative"] = error / goal**2
+    errors = derived_errors(stack_samples([sample]), weight[None])
+    return {"mode_strength": sample.modes.to_modes(weight)} | {name: array[0] for name, array in errors.items()}
+
+
+def derived_errors(stacked: Stacked, weight: np.ndarray, keep: Collection[str] = LARGE) -> dict[str, np.ndarray]:
+    """Return the errors of `derived` for all replicas' weights (B, m, [k,] d); nothing without a known target.
+
+    ``weight_error_relative``, which is large, only where it is among ``keep``.
+    """
+    if stacked.target is None:
+        return {}
+    goal = stacked.target[:, None]
+    error = (weight - goal) ** 2
+    over_outputs = error.mean(axis=2) if error.ndim == 4 else error
+    sample = stacked.samples[0]
+    sizes = np.array([np.count_nonzero(mask) for mask in sample.groups.values()])
+    values = {"weight_error": error, "weight_mse": group_sums(sample, over_outputs) / sizes}
+    if "weight_error_relative" in keep and np.all(goal != 0):
+        values["weight_error_relative"] = error / goal**2
     return values
+
+
+def group_sums(sample: Sample, values: np.ndarray) -> np.ndarray:
+    """Sum values (..., d) over the features of each group, (..., groups)."""
+    parts = (values if mask.all() else values[..., mask] for mask in sample.groups.values())
+    return np.stack([part.sum(axis=-1) for part in parts], axis=-1)
 
 
 def kept_large(run: Run, keep: Sequence[str] | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from .fields import RankOneProblem
-from .rosenbrock import Arrowhead, solve_arrowhead
+from .rosenbrock import Arrowheads, solve_arrowheads
 
 FEWEST_NODES = 16
 MOST_NODES = 1024
@@ -73,9 +73,15 @@ def solve_compressed(
 
     def attempt(nodes: Nodes) -> np.ndarray:
         zz, zc, cc = (nodes.sums(w) for w in (known_S * known_z**2, known_z * known_c, known_c * least))
-        arrow = Arrowhead(nodes.S, zz, zc, cc, problem.gain_u, problem.gain_z)
-        m = len(nodes.S)
-        return solve_arrowhead(arrow, np.concatenate([start[:1], np.ones(m), np.zeros(m)]), times, rtol, atol)
+        zeros, ones = np.zeros(len(nodes.S)), np.ones(len(nodes.S))
+        # a decays at the node's rate, b grows to 1 / u; du sums a zc + b cc - u (a^2 zz + 2 a b zc + b^2 cc).
+        rows = (
+            [nodes.S, nodes.S], [zeros, nodes.S], [zc, cc], [zz, cc], [zc],
+            [[problem.gain_u]], [[problem.gain_z]], [start[:1], ones, zeros],
+        )  # fmt: skip
+        *arrow, begin = (np.concatenate(parts) for parts in rows)
+        system = Arrowheads(*(array[None] for array in arrow[:5]), *arrow[5:])
+        return solve_arrowheads(system, begin[None], times, rtol, atol)[0]
 
     distinct, inverse = np.unique(known_S, return_inverse=True)
     if len(distinct) <= 2 * FEWEST_NODES:

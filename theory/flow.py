@@ -13,6 +13,7 @@ from scipy.integrate import ODEintWarning, odeint, solve_ivp
 
 from ..problem import Descent, Run, Sample, Weights, replicas
 from ..problem.assemble import build
+from ..problem.stacked import rank_one_starts, stack_samples, to_modes
 from ..problem.trajectory import kept_large
 from ..problem.validate import choice, number
 from .compress import solve_compressed
@@ -20,8 +21,8 @@ from .deep import deep_jacobian, deep_problem, deep_velocity
 from .fields import flow_jacobian, flow_velocity, rank_one_problem
 from .gram import GramState, closure_velocity, gram_record, gram_state
 from .hidden import compress
-from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
-from .rosenbrock import solve_rank_one
+from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, rank_one_records, stack_replicas
+from .rosenbrock import rank_one_arrowheads, solve_arrowheads
 
 METHODS = ("auto", "rank-one", "lsoda", "closure", "layers")
 RTOL = 1e-9
@@ -88,7 +89,8 @@ def gradient_flow(
     refuse(run, "the flow")
     two_layers = len(run.weights[0].layers) == 2
     one_output = run.samples[0].outputs == 1
-    rank_one = all(start.rank_one() is not None for start in run.weights)
+    factors = rank_one_starts(run.weights)
+    rank_one = factors is not None
     if method == "auto":
         solvable = rank_one and (two_layers or run.samples[0].dim <= MOST_MODES)
         # The closure holds d^2 numbers, the compressed layers d min(h, d + 1): few hidden units are cheaper themselves.
@@ -100,14 +102,16 @@ def gradient_flow(
         raise ValueError('method="lsoda" needs two layers; for more "rank-one" is solved by LSODA already')
     if method == "closure" and not (two_layers and one_output):
         raise ValueError('method="closure" needs two layers and one output; use "layers"')
-    kept = kept_large(run, keep)
+    told = "flow", f"{method} flow", rtol, atol, keep
+    if method == "rank-one" and two_layers:
+        return make(run, lambda kept: _rank_one(run, factors, rtol, atol, kept), *told)
     solvers: dict[str, Callable[[int], dict[str, np.ndarray]]] = {
-        "rank-one": lambda b: _rank_one(run, b, rtol, atol, kept),
-        "lsoda": lambda b: _lsoda(run, b, rtol, atol),
-        "closure": lambda b: _closure(run, b, rtol, atol),
-        "layers": lambda b: _layers(run, b, rtol, atol),
+        "rank-one": lambda b: lsoda(run, b, rtol, atol, deep_velocity, deep_jacobian, deep=True),
+        "lsoda": lambda b: lsoda(run, b, rtol, atol, flow_velocity, flow_jacobian),
+        "closure": lambda b: closure(run, b, rtol, atol, closure_velocity),
+        "layers": lambda b: layered(run, b, rtol, atol, layers_velocity),
     }
-    return solve_all(run, solvers[method], "flow", f"{method} flow", rtol, atol, keep)
+    return solve_all(run, solvers[method], *told)
 
 
 def refuse(run: Run, side: str) -> None:
@@ -120,20 +124,39 @@ def refuse(run: Run, side: str) -> None:
 def solve_all(
     run: Run, solve: Callable[[int], dict[str, np.ndarray]], kind: str, method: str, rtol: float, atol: float, keep: Any
 ) -> xr.Dataset:
-    """Solve every replica and make a trajectory of the records."""
+    """Solve replica by replica and make a trajectory of the records; a RuntimeError names the replica."""
+    return make(
+        run,
+        lambda kept: stack_replicas(run, [drop(named(solve, b), kept) for b in range(run.size)]),
+        kind, method, rtol, atol, keep,
+    )  # fmt: skip
+
+
+def make(
+    run: Run,
+    solve: Callable[[Sequence[str]], dict[str, np.ndarray]],
+    kind: str,
+    method: str,
+    rtol: float,
+    atol: float,
+    keep: Any,
+) -> xr.Dataset:
+    """Make a trajectory of the records that ``solve``, told which large ones to keep, returns for all replicas."""
     number(rtol, "rtol", minimum=0.0, exclusive=True, maximum=0.1)
     number(atol, "atol", minimum=0.0, exclusive=True)
     kept = kept_large(run, keep)
     began = time.perf_counter()
-    rows = [drop(solve(b), kept) for b in range(run.size)]
-    return build(
-        run,
-        stack_replicas(run, rows),
-        kind=kind,
-        method=method,
-        seconds=time.perf_counter() - began,
-        options={"rtol": rtol, "atol": atol},
-    )
+    values = solve(kept)
+    seconds = time.perf_counter() - began
+    return build(run, values, kind=kind, method=method, seconds=seconds, options={"rtol": rtol, "atol": atol})
+
+
+def named(solve: Callable[[int], Any], b: int) -> Any:
+    """Solve for one replica; its RuntimeError says which it was."""
+    try:
+        return solve(b)
+    except RuntimeError as error:
+        raise RuntimeError(f"replica {b}: {error}") from error
 
 
 def recorded_times(run: Run) -> tuple[np.ndarray, slice]:
@@ -150,28 +173,45 @@ def _rank_one_start(run: Run, b: int, coefficients: Callable[..., Any] = rank_on
     return problem, np.concatenate([np.atleast_1d(factors.u), sample.modes.to_modes(factors.z)])
 
 
-def _rank_one(run: Run, b: int, rtol: float, atol: float, kept: Sequence[str]) -> dict[str, np.ndarray]:
-    if len(run.weights[b].layers) > 2:
-        return lsoda(run, b, rtol, atol, deep_velocity, deep_jacobian, deep=True)
+def _rank_one(run: Run, factors: Any, rtol: float, atol: float, kept: Sequence[str]) -> dict[str, np.ndarray]:
+    """Solve all replicas' (u, z), two layers: in one call of machine code, or each on its own nodes in S."""
+    if run.samples[0].dim > COMPRESS_ABOVE:
+        rows = [named(lambda b: _on_nodes(run, b, rtol, atol, kept), b) for b in range(run.size)]
+        return stack_replicas(run, rows)
+    stacked, (times, cut) = stack_samples(run.samples), recorded_times(run)
+    S, c = stacked.S, stacked.c.reshape(stacked.S.shape)
+    starts, gains = np.empty((run.size, 1 + S.shape[1])), run.gain * run.rates
+    starts[:, :1], starts[:, 1:] = factors[0], to_modes(stacked, factors[1])
+    count = max(1, BLOCK // (len(times) * starts.shape[1]))
+    blocks = []
+    for begin in range(0, run.size, count):
+        rows = slice(begin, begin + count)
+        some = rows if len(S) > 1 else slice(None)
+        system = rank_one_arrowheads(S[some], c[some], gains[rows, 1], gains[rows, 0])
+        states = solve_arrowheads(system, starts[rows], times, rtol, atol, first=begin)[:, cut]
+        u, z = states[..., :1], np.ascontiguousarray(states[..., 1:])
+        part = stacked if len(S) == 1 or run.size <= count else stack_samples(run.samples[rows])
+        blocks.append(rank_one_records(part, u, z, gain=run.gain, risk=run.descent.risk, keep=kept))
+    shared = [name for name in blocks[0] if all(name in block for block in blocks)]
+    return {
+        name: np.concatenate([block[name] for block in blocks]) if len(blocks) > 1 else blocks[0][name]
+        for name in shared
+    }
+
+
+def _on_nodes(run: Run, b: int, rtol: float, atol: float, kept: Sequence[str]) -> dict[str, np.ndarray]:
     sample = run.samples[b]
     problem, start = _rank_one_start(run, b)
     times, cut = recorded_times(run)
-    if sample.dim > COMPRESS_ABOVE:
-        u, z_at = solve_compressed(problem, start, times, rtol, atol)
-    else:
-        states = solve_rank_one(problem, start, times, rtol, atol)
-        u, z_at = states[:, 0], lambda rows: states[rows, 1:]
-    first, count = cut.start, max(1, BLOCK // sample.dim)
+    u, z_at = solve_compressed(problem, start, times, rtol, atol)
+    stacked, first, count = stack_samples([sample]), cut.start, max(1, BLOCK // sample.dim)
     blocks = []
     for begin in range(first, len(times), count):
         rows = slice(begin, begin + count)
-        record = rank_one_record(sample, u[rows, None], z_at(rows), gain=run.gain, risk=run.descent.risk)
-        blocks.append(drop(record, kept))
+        told = {"gain": run.gain, "risk": run.descent.risk, "keep": kept}
+        record = rank_one_records(stacked, u[None, rows, None], z_at(rows)[None], **told)
+        blocks.append({name: array[0] for name, array in record.items()})
     return join_blocks(blocks, len(times) - first)
-
-
-def _lsoda(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
-    return lsoda(run, b, rtol, atol, flow_velocity, flow_jacobian)
 
 
 def lsoda(
@@ -195,10 +235,6 @@ def lsoda(
     return rank_one_record(sample, states[:, :split], states[:, split:], gain=run.gain, risk=run.descent.risk)
 
 
-def _closure(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
-    return closure(run, b, rtol, atol, closure_velocity)
-
-
 def closure(run: Run, b: int, rtol: float, atol: float, field: Any) -> dict[str, np.ndarray]:
     """Solve for one output's inner products in the V basis; the state is w, then M row by row, then a."""
     sample = run.samples[b]
@@ -209,10 +245,6 @@ def closure(run: Run, b: int, rtol: float, atol: float, field: Any) -> dict[str,
     solved = explicit(lambda t, y: field(y, S, c, gains[0], gains[1]), start, run, rtol, atol)
     w, M, a = solved[:, None, :d], solved[:, d:-1].reshape(-1, d, d), solved[:, -1:, None]
     return gram_record(sample, GramState(w, M, a), gain=run.gain, risk=run.descent.risk)
-
-
-def _layers(run: Run, b: int, rtol: float, atol: float) -> dict[str, np.ndarray]:
-    return layered(run, b, rtol, atol, layers_velocity)
 
 
 def layered(run: Run, b: int, rtol: float, atol: float, field: Any) -> dict[str, np.ndarray]:

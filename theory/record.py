@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..problem import Run, Sample
-from ..problem.trajectory import LARGE, derived
+from ..problem.stacked import Stacked, squared_error, stack_samples, to_features
+from ..problem.stacked import risk as risks
+from ..problem.trajectory import LARGE, derived, derived_errors, group_sums
 
 BLOCK = 4_000_000
 
@@ -15,55 +17,72 @@ BLOCK = 4_000_000
 def rank_one_record(
     sample: Sample, u: np.ndarray, z: np.ndarray, *, gain: float, risk: str, measure: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Measure states of a rank-one network with one output.
+    """Measure states of one rank-one network: `rank_one_records` of one replica, u (m, L - 1) and z (m, d)."""
+    values = rank_one_records(stack_samples([sample]), u[None], z[None], gain=gain, risk=risk, measure=measure)
+    return {name: array[0] for name, array in values.items()}
+
+
+def rank_one_records(
+    stacked: Stacked,
+    u: np.ndarray,
+    z: np.ndarray,
+    *,
+    gain: float,
+    risk: str,
+    measure: Sequence[str] = (),
+    keep: Sequence[str] = LARGE,
+) -> dict[str, np.ndarray]:
+    """Measure states of rank-one networks with one output.
 
     Parameters
     ----------
-    sample : Sample
-        One output.
-    u : numpy.ndarray, shape (m, L - 1)
+    stacked : Stacked
+        Their samples.
+    u : numpy.ndarray, shape (B, m, L - 1)
         Factors of the later layers.
-    z : numpy.ndarray, shape (m, d)
-        First layer in the V basis.
+    z : numpy.ndarray, shape (B, m, d)
+        First layers in the V basis.
     gain : float
         g of the loss.
     risk : str
         Kind of risk.
     measure : sequence of str
         Further quantities (``rank``).
+    keep : sequence of str
+        The large variables that are wanted.
 
     Returns
     -------
-    dict of numpy.ndarray, shape (m, ...)
+    dict of numpy.ndarray, shape (B, m, ...)
         Source: THEORY sections 1, 3 and 9.
     """
-    modes = sample.modes
-    scale = u.prod(axis=1)
-    others = np.stack([np.delete(u, i, axis=1).prod(axis=1) for i in range(u.shape[1])], axis=1)
-    strength = scale[:, None] * z
-    root = np.sqrt(modes.S)
-    residual = root * (modes.left.reshape(-1) - root * strength)
-    pull = np.einsum("mi,mi->m", z, residual)
-    first = modes.to_features(z)
-    many = bool(sample.output_shape)
-    weight = scale[:, None] * first
-    weight = weight[:, None, :] if many else weight
-    values = derived(sample, weight)
-    values["mode_strength"] = strength[:, None, :] if many else strength
+    depth = u.shape[2]
+    scale = u.prod(axis=2)
+    others = np.stack([np.delete(u, i, axis=2).prod(axis=2) for i in range(depth)], axis=2) if depth > 1 else 1.0
+    strength = scale[..., None] * z
+    root = stacked.root[:, None]
+    residual = root * (stacked.left.reshape(stacked.S.shape)[:, None] - root * strength)
+    pull = np.einsum("bmi,bmi->bm", z, residual)
+    first = to_features(stacked, z)
+    many = stacked.left.ndim == 3
+    weight = strength if first is z else scale[..., None] * first
+    outputs = (lambda array: array[:, :, None]) if many else (lambda array: array)
+    weight, strength = outputs(weight), outputs(strength)
+    values = {"mode_strength": strength} | derived_errors(stacked, weight, keep)
     values |= {
         "weight": weight,
-        "loss": gain / 2 * modes.squared_error(values["mode_strength"]),
-        "risk": sample.risk(weight, risk),
-        "weight_norm": np.column_stack([np.linalg.norm(z, axis=1), np.abs(u)]),
+        "loss": gain / 2 * squared_error(stacked, strength),
+        "risk": risks(stacked, weight, risk),
+        "weight_norm": np.concatenate([_norm(z)[..., None], np.abs(u)], axis=2),
         "grad_norm": gain
-        * np.column_stack([np.abs(scale) * np.linalg.norm(residual, axis=1), np.abs(others * pull[:, None])]),
-        "weight_norm_group": _group_norms(sample, first[:, None, :]),
-        "u": u[:, 0] if u.shape[1] == 1 else u,
+        * np.concatenate([(np.abs(scale) * _norm(residual))[..., None], np.abs(others * pull[..., None])], axis=2),
+        "weight_norm_group": np.sqrt(group_sums(stacked.samples[0], first**2)),
+        "u": u[..., 0] if depth == 1 else u,
         "z": z,
     }
     if "rank" in measure:
-        values["rank"] = np.any(z != 0, axis=1).astype(np.float64)
-    return values
+        values["rank"] = np.any(z != 0, axis=2).astype(np.float64)
+    return values if keep is LARGE else drop(values, keep)
 
 
 def layered_record(
@@ -120,14 +139,15 @@ def layered_record(
     return values
 
 
+def _norm(vectors: np.ndarray) -> np.ndarray:
+    """Euclidean norm along the last axis; einsum is faster than numpy.linalg.norm where that axis is short."""
+    return np.sqrt(np.einsum("...i,...i->...", vectors, vectors))
+
+
 def _group_norms(sample: Sample, first: np.ndarray) -> np.ndarray:
     """Norm of the first layer's columns by group, shape (m, groups); ``first`` is (m, h, d)."""
-    if len(sample.groups) > 1:
-        rotated = first if first.shape[1] == 1 else sample.modes.to_features(first)
-        squares = np.einsum("mhi,mhi->mi", rotated, rotated)
-    else:
-        squares = np.einsum("mhi,mhi->mi", first, first)
-    return np.sqrt(np.stack([squares[:, mask].sum(axis=1) for mask in sample.groups.values()], axis=1))
+    rotated = sample.modes.to_features(first) if len(sample.groups) > 1 else first
+    return np.sqrt(group_sums(sample, np.einsum("mhi,mhi->mi", rotated, rotated)))
 
 
 def drop(values: Mapping[str, np.ndarray], keep: Sequence[str]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ Ordinary Differential Equations II, section IV.7, in its transformed form.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -29,51 +29,66 @@ RIGHT[4, :4] = [7.496443313967647, -10.24680431464352, -33.99990352819905, 11.70
 RIGHT[5, :5] = [8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31930543123136, -6.058818238834054]
 
 
-class Arrowhead(NamedTuple):
-    """The flow du = gain_u sum(...), with one or two states a node that meet only u.
+class Arrowheads(NamedTuple):
+    """B flows of u and k states y that meet only u, but for m = k / 2 couplings between y_i and y_(i + m), or none.
 
-    ``S`` (m,) are the nodes' squared singular values. With ``zz`` empty there is one state a node, z, and ``cc`` holds
-    c: du = gain_u z.(c - u S z), dz = gain_z u (c - u S z). Otherwise there are two, a and b, for z = a z0 + b c / S of
-    all modes near the node, and ``zz, zc, cc`` hold the summed S z0^2, z0 c and c^2 / S:
-    da = -gain_z u^2 S a, db = gain_z u S (1 - u b), du = gain_u sum(a zc + b cc - u (a^2 zz + 2 a b zc + b^2 cc)).
+    du = gain_u (y.q - u y.Q y) and dy = gain_y u (p - u s y), elementwise; Q has the diagonal D and the coupling E at
+    (i, i + m) and (i + m, i). The rank-one flow of THEORY section 4 is y = z, p = q = c, s = D = S, without E.
+    Arrays are (B, k), (B, m) and (B,) for the gains, with 1 in place of B where all flows share a row.
     """
 
-    S: np.ndarray
-    zz: np.ndarray
-    zc: np.ndarray
-    cc: np.ndarray
-    gain_u: float
-    gain_z: float
+    s: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    D: np.ndarray
+    E: np.ndarray
+    gain_u: np.ndarray
+    gain_y: np.ndarray
 
 
-def solve_arrowhead(problem: Arrowhead, start: np.ndarray, times: np.ndarray, rtol: float, atol: float) -> np.ndarray:
-    """Solve one arrowhead system.
+def rank_one_arrowheads(S: np.ndarray, c: np.ndarray, gain_u: np.ndarray, gain_z: np.ndarray) -> Arrowheads:
+    """Return rank-one flows as arrowheads; S and c (B, d) or (1, d), the gains (B,) or (1,)."""
+    return Arrowheads(S, c, c, S, np.empty((1, 0)), gain_u, gain_z)
+
+
+def solve_arrowheads(
+    problems: Arrowheads, starts: np.ndarray, times: np.ndarray, rtol: float, atol: float, first: int | None = None
+) -> np.ndarray:
+    """Solve arrowhead systems, one after another in one call of machine code.
 
     Parameters
     ----------
-    problem : Arrowhead
-        Its coefficients.
-    start : numpy.ndarray, shape (1 + m,) or (1 + 2 m,)
-        u, then z (or a, then b), at ``times[0]``.
+    problems : Arrowheads
+        Their coefficients.
+    starts : numpy.ndarray, shape (B, 1 + k)
+        u, then y, at ``times[0]``.
     times : numpy.ndarray, shape (r,)
         Increasing; every one of them is the end of a step, so that nothing is interpolated.
     rtol, atol : float
         Tolerances of a step's error in the root mean square.
+    first : int, optional
+        Number of the first system among the replicas, where an error should name one.
 
     Returns
     -------
-    numpy.ndarray, shape (r, states)
+    numpy.ndarray, shape (B, r, 1 + k)
 
     Raises
     ------
     RuntimeError
-        If the step size vanishes.
+        If the step size vanishes; no further system is solved then.
     """
-    states = np.empty((len(times), len(start)))
-    reached = _solve(*problem, np.array(start), times, float(rtol), float(atol), ARGUMENT, RIGHT, states)
-    if reached < len(times):
+    states = np.empty((len(starts), len(times), starts.shape[1]))
+    # Arrays that are read-only would be compiled for anew.
+    arrays = [np.require(array, np.float64, ["C", "W"]) for array in (*problems, starts, times)]
+    solve: Any = _solve
+    filled = solve(*arrays, float(rtol), float(atol), ARGUMENT, RIGHT, states)
+    if filled < len(starts) * len(times):
+        b, reached = divmod(filled, len(times))
+        name = "" if first is None else f"replica {first + b}: "
         raise RuntimeError(
-            f"the flow could not be solved beyond step {times[reached - 1]:g}: the step size vanished; loosen rtol"
+            f"{name}the flow could not be solved beyond step {times[reached - 1]:g}: "
+            "the step size vanished; loosen rtol"
         )
     return states
 
@@ -81,122 +96,115 @@ def solve_arrowhead(problem: Arrowhead, start: np.ndarray, times: np.ndarray, rt
 def solve_rank_one(
     problem: RankOneProblem, start: np.ndarray, times: np.ndarray, rtol: float, atol: float
 ) -> np.ndarray:
-    """Solve the (u, z) flow of THEORY section 4; arguments and errors as for `solve_arrowhead`, one state a mode."""
-    empty = np.empty(0)
-    arrow = Arrowhead(problem.S, empty, empty, problem.c, problem.gain_u, problem.gain_z)
-    return solve_arrowhead(arrow, start, times, rtol, atol)
+    """Solve one (u, z) flow of THEORY section 4; as `solve_arrowheads`, without the leading axis B."""
+    gains = np.array([problem.gain_u]), np.array([problem.gain_z])
+    return solve_arrowheads(
+        rank_one_arrowheads(problem.S[None], problem.c[None], *gains), start[None], times, rtol, atol
+    )[0]
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
-def _velocity(S, zz, zc, cc, gain_u, gain_z, y, out):
-    """Fill ``out`` with the velocity of the states ``y``."""
-    m = S.shape[0]
-    u, pull = y[0], 0.0
-    if zz.shape[0] == 0:
+def _slope(s, p, q, D, E, gain_u, gain_y, u, y, rtol, atol):
+    """Largest velocity of any state, in units of its tolerance."""
+    pull, size = 0.0, 0.0
+    for i in range(y.shape[0]):
+        pull += y[i] * (q[i] - u * D[i] * y[i])
+        size = max(size, abs(gain_y * u * (p[i] - u * s[i] * y[i])) / (atol + rtol * abs(y[i])))
+    m = E.shape[0]
+    for i in range(m):
+        pull -= 2.0 * u * E[i] * y[i] * y[i + m]
+    return max(size, abs(gain_u * pull) / (atol + rtol * abs(u)))
+
+
+@njit(cache=True, forceinline=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def _stages(s, p, q, D, E, gain_u, gain_y, state, h, argument, right_side, K, after, work):
+    """Fill the six stages K (6, 1 + k) of a step h, and the state after it but for the last stage's share.
+
+    Every earlier stage enters every sum, with weight zero where the method has none: such loops vectorise.
+    """
+    u, y, tail = state[0], state[1:], after[1:]
+    row, column, inverse, right = work[0], work[1], work[2], work[3]
+    K0, K1, K2, K3, K4 = K[0, 1:], K[1, 1:], K[2, 1:], K[3, 1:], K[4, 1:]
+    m = E.shape[0]
+    g, over_h, corner, schur = 1.0 / (GAMMA * h), 1.0 / h, 0.0, 0.0
+    for i in range(y.shape[0]):
+        corner += D[i] * y[i] * y[i]
+        row[i] = gain_u * (q[i] - 2.0 * u * D[i] * y[i])
+        inverse[i] = 1.0 / (g + gain_y * u * u * s[i])
+        column[i] = gain_y * (p[i] - 2.0 * u * s[i] * y[i]) * inverse[i]
+    for i in range(m):
+        corner += 2.0 * E[i] * y[i] * y[i + m]
+        row[i] -= 2.0 * gain_u * u * E[i] * y[i + m]
+        row[i + m] -= 2.0 * gain_u * u * E[i] * y[i]
+    for i in range(y.shape[0]):
+        schur -= row[i] * column[i]
+    schur += g + gain_u * corner
+    for j in range(6):
+        a0, a1, a2, a3, a4 = argument[j, 0], argument[j, 1], argument[j, 2], argument[j, 3], argument[j, 4]
+        c0, c1, c2 = right_side[j, 0] * over_h, right_side[j, 1] * over_h, right_side[j, 2] * over_h
+        c3, c4 = right_side[j, 3] * over_h, right_side[j, 4] * over_h
+        at = u + a0 * K[0, 0] + a1 * K[1, 0] + a2 * K[2, 0] + a3 * K[3, 0] + a4 * K[4, 0]
+        first = c0 * K[0, 0] + c1 * K[1, 0] + c2 * K[2, 0] + c3 * K[3, 0] + c4 * K[4, 0]
+        pull = 0.0
+        for i in range(y.shape[0]):
+            v = y[i] + a0 * K0[i] + a1 * K1[i] + a2 * K2[i] + a3 * K3[i] + a4 * K4[i]
+            known = c0 * K0[i] + c1 * K1[i] + c2 * K2[i] + c3 * K3[i] + c4 * K4[i]
+            x = (gain_y * at * (p[i] - at * s[i] * v) + known) * inverse[i]
+            pull += v * (q[i] - at * D[i] * v)
+            first += row[i] * x
+            tail[i], right[i] = v, x
         for i in range(m):
-            z = y[1 + i]
-            r = cc[i] - u * S[i] * z
-            pull += z * r
-            out[1 + i] = gain_z * u * r
-    else:
-        for i in range(m):
-            a, b = y[1 + i], y[1 + m + i]
-            pull += a * zc[i] + b * cc[i] - u * (a * a * zz[i] + 2.0 * a * b * zc[i] + b * b * cc[i])
-            rate = gain_z * u * S[i]
-            out[1 + i] = -rate * u * a
-            out[1 + m + i] = rate * (1.0 - u * b)
-    out[0] = gain_u * pull
+            pull -= 2.0 * at * E[i] * tail[i] * tail[i + m]
+        first = (first + gain_u * pull) / schur
+        after[0], K[j, 0], stage = at, first, K[j, 1:]
+        for i in range(y.shape[0]):
+            stage[i] = right[i] + column[i] * first
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
-def _arrow(S, zz, zc, cc, gain_u, gain_z, y, row, column, diagonal):
-    """Fill the Jacobian's first row, first column and diagonal behind the corner; return the corner."""
-    m = S.shape[0]
-    u, corner = y[0], 0.0
-    if zz.shape[0] == 0:
-        for i in range(m):
-            z = y[1 + i]
-            q = cc[i] - 2.0 * u * S[i] * z
-            corner += S[i] * z * z
-            row[i], column[i], diagonal[i] = gain_u * q, gain_z * q, -gain_z * u * u * S[i]
-    else:
-        for i in range(m):
-            a, b = y[1 + i], y[1 + m + i]
-            corner += a * a * zz[i] + 2.0 * a * b * zc[i] + b * b * cc[i]
-            row[i] = gain_u * (zc[i] - 2.0 * u * (a * zz[i] + b * zc[i]))
-            row[m + i] = gain_u * (cc[i] - 2.0 * u * (a * zc[i] + b * cc[i]))
-            rate = gain_z * S[i]
-            column[i], column[m + i] = -2.0 * rate * u * a, rate * (1.0 - 2.0 * u * b)
-            diagonal[i] = diagonal[m + i] = -rate * u * u
-    return -gain_u * corner
-
-
-@njit(cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
-def _solve(S, zz, zc, cc, gain_u, gain_z, y, times, rtol, atol, argument, right_side, states):
-    """Fill ``states`` and return how many times were reached."""
-    n = y.shape[0]
-    K, at, right = np.empty((6, n)), np.empty(n), np.empty(n)
-    row, column, diagonal = np.empty(n - 1), np.empty(n - 1), np.empty(n - 1)
-    t, states[0] = times[0], y
-    step, reached, rejected = 0.0, 1, False
-    while reached < times.shape[0]:
-        corner = _arrow(S, zz, zc, cc, gain_u, gain_z, y, row, column, diagonal)
-        if step == 0.0:
-            _velocity(S, zz, zc, cc, gain_u, gain_z, y, right)
-            size = 0.0
+def _solve(s, p, q, D, E, gain_u, gain_y, starts, times, rtol, atol, argument, right_side, states):
+    """Fill ``states`` system by system and return how many were filled: fewer than all if a step size vanished."""
+    n, records = starts.shape[1], times.shape[0]
+    K, work = np.zeros((6, n)), np.empty((4, n - 1))
+    state, after = np.empty(n), np.empty(n)
+    for b in range(starts.shape[0]):
+        system = (
+            s[b % s.shape[0]], p[b % p.shape[0]], q[b % q.shape[0]], D[b % D.shape[0]], E[b % E.shape[0]],
+            gain_u[b % gain_u.shape[0]], gain_y[b % gain_y.shape[0]],
+        )  # fmt: skip
+        state[:] = starts[b]
+        t, states[b, 0] = times[0], state
+        step, reached, rejected = 0.0, 1, False
+        while reached < records:
+            if step == 0.0:
+                size = _slope(*system, state[0], state[1:], rtol, atol)
+                longest = 0.01 * (times[-1] - t)
+                step = longest if size == 0.0 else min(longest, rtol**-0.75 / size)
+            h = min(step, times[reached] - t)
+            cut = h < step
+            _stages(*system, state, h, argument, right_side, K, after, work)
+            error = 0.0
             for i in range(n):
-                size = max(size, abs(right[i]) / (atol + rtol * abs(y[i])))
-            longest = 0.01 * (times[-1] - t)
-            step = longest if size == 0.0 else min(longest, rtol**-0.75 / size)
-        h = min(step, times[reached] - t)
-        cut = h < step
-        g = 1.0 / (GAMMA * h)
-        schur = g - corner
-        for i in range(n - 1):
-            diagonal[i] = 1.0 / (g - diagonal[i])
-            schur -= row[i] * column[i] * diagonal[i]
-        for s in range(6):
-            for i in range(n):
-                at[i] = y[i]
-            for j in range(s):
-                weight = argument[s, j]
-                for i in range(n):
-                    at[i] += weight * K[j, i]
-            _velocity(S, zz, zc, cc, gain_u, gain_z, at, right)
-            for j in range(s):
-                weight = right_side[s, j] / h
-                for i in range(n):
-                    right[i] += weight * K[j, i]
-            first = right[0]
-            for i in range(n - 1):
-                right[1 + i] *= diagonal[i]
-                first += row[i] * right[1 + i]
-            first /= schur
-            K[s, 0] = first
-            for i in range(n - 1):
-                K[s, 1 + i] = right[1 + i] + column[i] * diagonal[i] * first
-        error = 0.0
-        for i in range(n):
-            after = at[i] + K[5, i]
-            error += (K[5, i] / (atol + rtol * max(abs(y[i]), abs(after)))) ** 2
-        error = np.sqrt(error / n)
-        if error <= 1.0:
-            for i in range(n):
-                y[i] = at[i] + K[5, i]
-            if h == times[reached] - t:
-                t = times[reached]
-                states[reached] = y
-                reached += 1
+                after[i] += K[5, i]
+                error += (K[5, i] / (atol + rtol * max(abs(state[i]), abs(after[i])))) ** 2
+            error = np.sqrt(error / n)
+            if error <= 1.0:
+                state[:] = after
+                if h == times[reached] - t:
+                    t = times[reached]
+                    states[b, reached] = state
+                    reached += 1
+                else:
+                    t += h
+                factor = min(5.0, 0.9 * max(error, 1e-10) ** -0.25)
+                if rejected:
+                    factor = min(1.0, factor)
+                step = max(step, h * factor) if cut else h * factor
+                rejected = False
             else:
-                t += h
-            factor = min(5.0, 0.9 * max(error, 1e-10) ** -0.25)
-            if rejected:
-                factor = min(1.0, factor)
-            step = max(step, h * factor) if cut else h * factor
-            rejected = False
-        else:
-            step = h * max(0.2, 0.9 * error**-0.25) if error == error else 0.1 * h
-            rejected = True
-            if t + 1e-3 * step == t:
-                return reached
-    return reached
+                step = h * max(0.2, 0.9 * error**-0.25) if error == error else 0.1 * h
+                rejected = True
+                K[:] = 0.0  # what is not finite must not meet the weights that are zero
+                if t + 1e-3 * step == t:
+                    return b * records + reached
+    return starts.shape[0] * records
