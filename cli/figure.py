@@ -175,9 +175,9 @@ def _published(name: str) -> Callable[[Options, Options, Console], Made]:
 
 def _tabulate(ds: xr.Dataset, console: Console) -> bool:
     """Print published numbers beside ours; return whether all are met."""
-    from .show import published_table
+    from .show import published_lines
 
-    console.print(published_table(ds))
+    console.print(published_lines(ds), highlight=False, soft_wrap=True)
     met, rows = int(ds.met.sum()), ds.sizes["row"]
     console.print(f"{met} of {rows} within the tolerance")
     return met == rows

@@ -90,6 +90,36 @@ def bump_table(ds: xr.Dataset, side: str) -> Table:
     return table
 
 
+def published_lines(ds: xr.Dataset) -> str:
+    """Return lines with markup, one a published number under the name of its setup: theirs, ours, the difference."""
+    rows = [("", "published", "ours", "difference", "tolerance", "met")]
+    for i in range(ds.sizes["row"]):
+        row = ds.isel(row=i)
+        printed, error = str(row.printed.item()), float(row.standard_error)
+        rows.append(
+            (
+                str(row.quantity.item()),
+                printed if len(printed) < 9 else f"{float(row.published):.6g}",
+                f"{float(row.ours):.6g}",
+                f"{float(row.difference):.2g}" + (f" ± {error:.2g}" if error > 0 else ""),
+                f"{float(row.tolerance):.2g}",
+                "yes" if bool(row.met) else "no",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [str(ds.attrs["source"]), "difference: ours - published, ± its standard error where there is chance", ""]
+    before = None
+    for i, (name, *cells, met) in enumerate(rows):
+        setup = str(ds.setup.values[i - 1]) if i else None
+        if setup != before:
+            lines.append(f"[bold]{setup}[/]")
+        before = setup
+        middle = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:-1], strict=True))
+        colour = {"yes": "green", "no": "red"}.get(met, "default")
+        lines.append(f"  {name:{widths[0]}}  {middle}  [{colour}]{met}[/]")
+    return "\n".join(lines)
+
+
 def description_table(rows: list[tuple[str, Any]]) -> Table:
     """Return a two-column table of named values."""
     table = Table(show_header=False)

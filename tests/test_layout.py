@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("problem", "theory", "empirical", "compare", "figures", "cli")
+PACKAGES = (*FOLDERS[:4], "compare/published", *FOLDERS[4:])
 MAY_IMPORT = {
     "problem": set(),
     "theory": {"problem"},
@@ -41,17 +42,18 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             if node.level == 0:
                 yield None, (node.module or "").split(".")[0]
-            elif node.level == 2:
+                continue
+            above = len(path.relative_to(ROOT).parts)  # as many levels up stands the namespace
+            assert node.level <= above, f"{path}: relative import from {node.level} levels up"
+            if node.level == above:
                 names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
                 for name in names:
                     yield name, None
-            else:
-                assert node.level == 1, f"{path}: relative import from {node.level} levels up"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_run_downward_only(folder):
-    files = sorted((ROOT / folder).glob("*.py"))
+    files = sorted((ROOT / folder).rglob("*.py"))
     assert files
     for path in files:
         for ours, library in imports(path):
@@ -63,9 +65,11 @@ def test_imports_run_downward_only(folder):
 
 def test_every_folder_is_a_typed_package_of_the_wheel():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["tool"]["setuptools"]["packages"] == [f"twinmodes.{folder}" for folder in FOLDERS]
+    assert settings["tool"]["setuptools"]["packages"] == [f"twinmodes.{name.replace('/', '.')}" for name in PACKAGES]
+    found = {path.parent.relative_to(ROOT).as_posix() for name in FOLDERS for path in (ROOT / name).rglob("*.py")}
+    assert found == set(PACKAGES)
     assert not (ROOT / "__init__.py").exists()
-    for folder in FOLDERS:
+    for folder in PACKAGES:
         assert (ROOT / folder / "py.typed").exists() and (ROOT / folder / "__init__.py").read_text().startswith('"""')
 
 
@@ -97,8 +101,9 @@ def test_docstring_examples():
 
     tried = 0
     for folder in FOLDERS[:-2]:
-        for path in sorted((ROOT / folder).glob("[a-z]*.py")):
-            module = importlib.import_module(f"twinmodes.{folder}.{path.stem}")
+        for path in sorted((ROOT / folder).rglob("[a-z]*.py")):
+            inside = path.relative_to(ROOT).with_suffix("").parts
+            module = importlib.import_module(".".join(("twinmodes", *inside)))
             result = doctest.testmod(module)
             assert result.failed == 0, path
             tried += result.attempted
@@ -120,12 +125,15 @@ def test_the_wheel_installs_elsewhere_and_imports(tmp_path):
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True)
     # The dependencies come from the environment that runs the tests; the package itself from the wheel.
     site = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
+    names = [name.replace("/", ".") for name in PACKAGES]
     code = (
         f"import importlib, sys; sys.path.append({str(site)!r})\n"
         "import twinmodes\n"
-        + "\n".join(f"m = importlib.import_module('twinmodes.{f}'); print(m.__file__)" for f in FOLDERS)
+        + "\n".join(f"m = importlib.import_module('twinmodes.{f}'); print(m.__file__)" for f in names)
         + "\nfrom importlib import resources\n"
-        + "\n".join(f"assert resources.files('twinmodes.{f}').joinpath('py.typed').is_file()" for f in FOLDERS)
+        + "\n".join(f"assert resources.files('twinmodes.{f}').joinpath('py.typed').is_file()" for f in names)
     )
     done = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert all(str(tmp_path) in line for line in done.stdout.splitlines()) and len(done.stdout.splitlines()) == 6
+    assert all(str(tmp_path) in line for line in done.stdout.splitlines()) and len(done.stdout.splitlines()) == len(
+        names
+    )

@@ -1,0 +1,29 @@
+"""Published results beside ours: one paper a file, `PUBLISHED` runs each and returns curves and a table.
+
+Every file has a general function of the paper's parameters, and ``reproduce`` for the numbers that were published.
+"""
+
+from collections.abc import Callable
+
+import xarray as xr
+
+from . import advani_saxe, heckel_yilmaz, kunin, olmin_lindsten, pezeshki, standardising
+
+PUBLISHED: dict[str, Callable[..., xr.Dataset]] = {
+    "olmin-lindsten": olmin_lindsten.reproduce,
+    "advani-saxe": advani_saxe.reproduce,
+    "pezeshki": pezeshki.reproduce,
+    "heckel-yilmaz": heckel_yilmaz.reproduce,
+    "kunin": kunin.reproduce,
+    "standardising": standardising.reproduce,
+}
+
+__all__ = [
+    "PUBLISHED",
+    "advani_saxe",
+    "heckel_yilmaz",
+    "kunin",
+    "olmin_lindsten",
+    "pezeshki",
+    "standardising",
+]
