@@ -47,7 +47,7 @@ def compare(
     sides: Annotated[
         str | None,
         typer.Option(
-            help="Sides to run: recursion, flow, modified, trained (default: recursion, flow and trained, "
+            help="Sides to run: recursion, flow, modified, mean-flow (of mini-batches), trained (default: recursion, flow and trained, "
             "as far as they can follow the descent)."
         ),
     ] = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..problem.validate import choice
 
-SIDES = ("recursion", "flow", "modified", "trained")  # those of compare.SIDES
+SIDES = ("recursion", "flow", "modified", "mean-flow", "trained")  # those of compare.SIDES
 DTYPES = ("float64", "float32", "tf32")  # those of empirical.device.DTYPES
 ENDINGS = (".png", ".pdf", ".svg", ".pgf")  # those of figures.style.FORMATS
 

@@ -1,5 +1,6 @@
 """The verdict: how far each side is from the trained network, beside how far it is expected to be.
 
+A side that claims to be an average is judged by the mean over replicas of its difference to training.
 "agrees" means gap <= 1.5 x expected + 1e-8 (1e-4 where a side ran in float32) for every quantity and replica. Where the
 expected gap passes 5% of a quantity's range, nothing can be said of it; of a flow, nothing of the whole replica.
 """
@@ -16,7 +17,9 @@ FLOOR = {"float64": 1e-8, "float32": 1e-4}
 UNDECIDABLE = 0.05
 FLOWS = ("flow", "modified flow")
 AGREES, DISAGREES, CANNOT_SAY = "agrees", "disagrees", "cannot say"
-QUANTITIES = tuple(name for name in RECORDED if name != "rank")  # a rank is an integer, and may differ at rounding
+# A rank is an integer and may differ at rounding; parts of singular vectors are arbitrary where values are equal.
+UNJUDGED = ("rank", "jacobian_share", "alignment")
+QUANTITIES = tuple(name for name in RECORDED if name not in UNJUDGED)
 
 
 def gaps(side: xr.Dataset, reference: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -48,6 +51,34 @@ def gaps(side: xr.Dataset, reference: xr.Dataset) -> dict[str, tuple[np.ndarray,
             relative = np.where(gap == 0, 0.0, gap / size[:, None])
             rms = np.sqrt(np.sum(relative**2, axis=1) / np.maximum((one | other).sum(axis=1), 1))
         result[name] = (relative.max(axis=1), rms)
+    return result
+
+
+def mean_gaps(side: xr.Dataset, reference: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the same for the mean over replicas of side - reference, one and the same number for each replica."""
+    result = {}
+    for name, off in departures(side, reference).items():
+        mean = np.abs(off.mean(axis=0))
+        result[name] = tuple(np.full(len(off), value) for value in (mean.max(), np.sqrt(np.mean(mean**2))))
+    return result
+
+
+def departures(side: xr.Dataset, reference: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return side - reference of each quantity, relative to the largest absolute value of its mean in the reference.
+
+    Returns
+    -------
+    dict of numpy.ndarray, shape (B, steps x components)
+        Where every replica of both sides is finite.
+    """
+    result = {}
+    for name in QUANTITIES:
+        if name in side and name in reference:
+            a, b = (ds[name].values.reshape(ds.sizes["replica"], -1) for ds in (side, reference))
+            finite = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
+            size = np.abs(b[:, finite].mean(axis=0)).max(initial=0.0)
+            if size > 0:
+                result[name] = (a - b)[:, finite] / size
     return result
 
 
@@ -101,7 +132,10 @@ def agreement(ds: xr.Dataset, reference: str | None = None) -> xr.Dataset:
     judged = [name for name in names if name != reference]
     trained = ds.sel(side=reference)
     compared = {name: _until_interrupted(ds.sel(side=name), trained) for name in judged}
-    measured = {name: gaps(side, other) for name, (side, other, _) in compared.items()}
+    measured = {
+        name: (mean_gaps if str(side.kind.item()) == "average" else gaps)(side, other)
+        for name, (side, other, _) in compared.items()
+    }
     quantities = [q for q in QUANTITIES if any(q in found for found in measured.values())]
     shape = (len(judged), len(quantities), ds.sizes["replica"])
     gap, rms, expected = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)

@@ -43,8 +43,8 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
     Notes
     -----
-    ``kind`` ("recursion", "flow", "modified flow" or "training") decides which gap is expected. A side of one's own
-    that does not set ``attrs["kind"]`` is taken at its word to be exact ("recursion").
+    ``kind`` ("recursion", "flow", "modified flow", "average" or "training") decides which gap is expected. A side of
+    one's own that does not set ``attrs["kind"]`` is taken at its word to be exact ("recursion").
     """
     if not trajectories:
         raise ValueError("align needs at least one trajectory, got none")

@@ -10,12 +10,14 @@ import numpy as np
 import xarray as xr
 
 from ..problem import Run, Weights
-from ..theory import gradient_descent, gradient_flow, modified_flow
-from .agreement import QUANTITIES, gaps
+from ..theory import gradient_descent, gradient_flow, mean_flow, modified_flow
+from .agreement import QUANTITIES, departures, gaps
 
 ROUNDING = 1e-10
 ROUNDING_MARGIN = 1e3
 NUDGES = 6
+BIAS = 1 / (1 - 2**-0.5)  # of a quantity whose bias is of order 1/2 or more in the learning rate
+SINCE_START = ("kernel_change", "kernel_alignment")  # of a run begun later they mean something else
 
 
 def expected_gaps(
@@ -40,8 +42,9 @@ def expected_gaps(
         recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place, or a later state of a
         run that was unstable). flow: |flow - modified flow| plus the modified flow's own gap for rank-one starts; else
         2 |GD(lr) - GD(lr/2)| plus its second-order remainder. modified flow: 4 |GD(lr/2) - modified flow(lr/2)|, by its
-        order 2. training: 0. Infinite where it cannot be computed. Always from our own solutions, so that a side at
-        fault cannot excuse itself.
+        order 2. average: two standard errors of the mean over replicas, plus the noise's bias as found by halving the
+        learning rate. training: 0. Infinite where it cannot be computed. Always from our own solutions, so that a side
+        at fault cannot excuse itself.
     """
     made = dict(done)
     by_kind: dict[str, dict[str, np.ndarray]] = {}
@@ -64,6 +67,8 @@ def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset], single: bool) -> 
     if kind == "training":
         return {name: np.zeros(run.size) for name in QUANTITIES}
     recursion = _recursion(run, made)
+    if kind == "average":
+        return _average(run, made, recursion)
     if kind == "flow":
         lost = np.asarray(recursion.status == "diverged")  # gradient descent left where the flow stays
         return {name: np.where(lost, np.inf, gap) for name, gap in _flow_gap(run, made, recursion).items()}
@@ -98,6 +103,23 @@ def _flow_gap(run: Run, made: dict[str, xr.Dataset], recursion: xr.Dataset) -> d
     return {name: 2 * first[name] + 4 / 3 * second[name] for name in first if name in second}
 
 
+def _average(run: Run, made: dict[str, xr.Dataset], recursion: xr.Dataset) -> dict[str, np.ndarray]:
+    """Standard error and bias of the mean over replicas, from our own paths on these batches and at half the rate."""
+    if run.size == 1:  # one draw says nothing of a mean
+        return {name: np.full(1, np.inf) for name in QUANTITIES if name in recursion}
+    if "average" not in made:
+        made["average"] = _quietly(mean_flow, run)
+    scatter = departures(recursion, made["average"])
+    moved = departures(_quietly(gradient_descent, _scaled(run, 2)), recursion)
+    result = {}
+    for name in scatter.keys() & moved.keys():
+        error, noise = (np.std(off, axis=0, ddof=1) / np.sqrt(run.size) for off in (scatter[name], moved[name]))
+        bias = np.sqrt(np.maximum(moved[name].mean(axis=0) ** 2 - noise**2, 0.0))  # E of the square is bias^2 + noise^2
+        if error.shape == bias.shape:
+            result[name] = np.full(run.size, (2 * error + BIAS * bias).max())
+    return result
+
+
 def _second_order(run: Run) -> dict[str, np.ndarray]:
     """The modified flow's own gap, from one halving of the learning rate further."""
     half = _scaled(run, 2)
@@ -130,6 +152,7 @@ def _rounding(run: Run, recursion: xr.Dataset) -> dict[str, np.ndarray]:
         )
         later = _quietly(gradient_descent, Run(run.samples, starts, rest))
         further = _largest(gaps(later, recursion.isel(step=slice(int(i), None))))
+        further |= {name: further["kernel_norm"] for name in SINCE_START if name in further}
         moved = {name: np.maximum(change, further.get(name, 0.0)) for name, change in moved.items()}
     return moved
 

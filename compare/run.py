@@ -11,8 +11,9 @@ import xarray as xr
 
 from ..empirical import train
 from ..problem import Descent, draw, replicas
-from ..problem.replicas import DRAWS, Run
-from ..theory import gradient_descent, gradient_flow, modified_flow
+from ..problem.replicas import DRAWS, Run, paired
+from ..theory import gradient_descent, gradient_flow, mean_flow, modified_flow
+from ..theory.measured import ABLE as RECURSION_MEASURES
 from .agreement import QUANTITIES
 from .align import align
 from .expected import expected_gaps
@@ -23,6 +24,7 @@ SIDES: dict[str, Dynamics] = {
     "recursion": gradient_descent,
     "flow": gradient_flow,
     "modified": modified_flow,
+    "mean-flow": mean_flow,
     "trained": train,
 }
 
@@ -44,8 +46,9 @@ def compare(
     ----------
     sample : Sample, sequence of Sample, or LinearTeacher
         The data; a teacher is sampled for each replica.
-    weights : Weights, sequence of Weights, or a start such as RankOne
-        The start; a recipe is drawn for each replica.
+    weights : Weights, sequence of Weights, a start such as RankOne, or None
+        The start; a recipe is drawn for each replica. None where every side trains modules that start by themselves;
+        the replicas' descents then differ in their seeds.
     descent : Descent or sequence of Descent
         What both sides do.
     sides : iterable of str, or mapping of str to function or str
@@ -86,7 +89,7 @@ def compare(
     unknown = [name for name in options if name not in chosen]
     if unknown:
         raise ValueError(f"options name sides that are not run: {', '.join(unknown)}; sides are {', '.join(chosen)}")
-    told = (list(run.samples), list(run.weights), list(run.descents))
+    told = (list(run.samples), list(run.weights) or None, list(run.descents))
     trajectories: dict[str, xr.Dataset] = {}
     for name, side in chosen.items():
         trajectories[name] = side(*told, **options.get(name, {}))
@@ -97,7 +100,7 @@ def compare(
     ours = {
         kinds[name]: trajectories[name]
         for name, side in chosen.items()
-        if side in (gradient_descent, gradient_flow, modified_flow) and not options.get(name)
+        if side in (gradient_descent, gradient_flow, mean_flow, modified_flow) and not options.get(name)
     }
     if np.any(joined.status.isel(side=-1) == "interrupted") and kinds[str(joined.side.values[-1])] != "training":
         # The user does not want to wait: what the other sides would have needed is not computed either.
@@ -109,10 +112,15 @@ def compare(
 
 
 def default_sides(descent: Descent) -> tuple[str, ...]:
-    """Return the sides that can follow a descent: the flow only a plain one, the recursion all but Adam."""
-    if descent.plain:
+    """Return the sides that can follow a descent and measure what it names.
+
+    The flow follows only a plain descent and measures nothing further; the recursion follows all but Adam, and leaves
+    alignment to training, as it does sharpness (which it knows of two-layer rank-one nets alone).
+    """
+    if descent.plain and not descent.measure:
         return "recursion", "flow", "trained"
-    return ("trained",) if descent.optimizer == "adam" else ("recursion", "trained")
+    able = descent.optimizer != "adam" and set(descent.measure) <= set(RECURSION_MEASURES)
+    return ("recursion", "trained") if able else ("trained",)
 
 
 def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:
@@ -141,6 +149,9 @@ def _prepare(sample: Any, weights: Any, descent: Any, seed: int, count: int | No
         lengths = [len(value) for value in (sample, weights, descent) if isinstance(value, list | tuple)]
         count = max(lengths, default=1)
     samples, starts, batch_seeds = draw(sample, weights, seed=seed, count=count, replicate=replicate)
-    if isinstance(descent, Descent) and descent.batch is not None:
+    if isinstance(descent, Descent) and (descent.batch is not None or weights is None):
         descent = [replace(descent, seed=batch_seed) for batch_seed in batch_seeds]
+    if weights is None:
+        paired_samples, _, descents = paired(samples, None, descent)
+        return Run(paired_samples, (), descents)
     return replicas(samples, starts, descent)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ..problem.trajectory import FORMAT
 from ..problem.atomic import written_whole
+from ..problem.trajectory import FORMAT
 
 
 def save(ds: xr.Dataset, path: str | Path) -> Path:

@@ -86,6 +86,7 @@ KINDS = {
     "recursion": Look("recursion", "#08519c", "-", 2.2, zorder=3.0),
     "flow": Look("flow", "#fdae4b", (0, (4.0, 2.2)), 1.3, zorder=4.0),
     "modified flow": Look("modified flow", "#006d2c", (0, (1.0, 1.6)), 1.4, zorder=4.5),
+    "average": Look("mean flow", "#b35806", (0, (6.0, 1.5)), 1.4, zorder=4.6),
     "training": Look("trained", "#1a1a1a", marker="o", zorder=5.0),
 }
 SPARE_COLORS = ("#8c2d6a", "#2ca089", "#8a6d00", "#d94f30", "#5e4fa2", "#4d4d4d")

@@ -26,7 +26,7 @@ FORMAT = 1
 REQUIRED = ("loss", "risk", "weight_norm", "grad_norm")
 LARGE = ("weight", "weight_error", "weight_error_relative", "mode_strength", "z")
 LARGE_LIMIT = 10_000_000
-KINDS = ("recursion", "flow", "modified flow", "training")
+KINDS = ("recursion", "flow", "modified flow", "average", "training")
 
 # name: (dimensions after replica and step, unit, long name); "output?" is there where y is (n, k).
 RECORDED = {

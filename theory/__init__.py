@@ -4,6 +4,7 @@ from .balanced import BalancedState, balance, white_balanced
 from .closed_form import balanced_mode, crossing_time, scalar_mode, white_rank_one
 from .decoupled import AlignedModes, aligned_modes, decoupled_modes
 from .flow import gradient_flow
+from .mean_flow import mean_flow
 from .modified import modified_flow
 from .necessary_conditions import necessary_conditions
 from .one_layer import ExpectedRisk, expected_risk, one_layer, risk_by_mode
@@ -24,6 +25,7 @@ __all__ = [
     "expected_risk",
     "gradient_descent",
     "gradient_flow",
+    "mean_flow",
     "modified_flow",
     "necessary_conditions",
     "one_layer",
