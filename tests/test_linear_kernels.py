@@ -346,6 +346,17 @@ def test_the_infinitely_wide_net_follows_its_rank_one_flow(relative):
     assert relative(tangent_kernel(weighted(state, rates), sample.X), plain) < ROUNDING
 
 
+def test_velocities_of_an_infinitely_wide_net_are_its_kernel_times_the_residual(relative):
+    sample, _, rng = problem(8, 3, 2, seed=14)
+    rates, fresh, residual = (0.3, 0.2), rng.standard_normal((5, 3)), rng.standard_normal(8)
+    state = state_of_infinite_width(sample, 1.3, rng.standard_normal(3), variance=0.6, rates=rates)
+    found = function_velocity(state, sample.X, residual, rates=rates, gain=2.0, at=fresh)
+    # The kernel is that of z z' and of (rates[0] a + rates[1] m) I = rates[0] u^2 I.
+    direct = tangent_kernel(state, fresh, sample.X) - (state.first + state.isotropic) * fresh @ sample.X.T
+    wanted = 2 * (rates[0] * 1.3**2 * fresh @ sample.X.T + rates[1] * direct) @ residual
+    assert relative(found, wanted) < ROUNDING
+
+
 def test_a_wide_random_net_has_nearly_the_infinitely_wide_kernel(relative):
     sample, _, rng = problem(8, 3, 2, seed=13)
     h, variance, a0 = 40_000, 0.5, 0.8

@@ -110,7 +110,7 @@ def test_least_mean_squares_averages_over_runs():
 
 
 def test_slow_online_learning_is_the_population_flow():
-    beta, u, z, variance = np.array([1.0, 0.5]), 0.3, np.array([0.1, -0.2]), 0.25
+    beta, u, z, variance = np.array([1.0, 0.5]), 0.3, np.array([0.1, 0.2]), 0.25
     gaps = []
     for lr in (1e-4, 5e-5, 2.5e-5):
         t = np.array([0, 0.5, 1.5, 3.0]) / lr
@@ -120,6 +120,8 @@ def test_slow_online_learning_is_the_population_flow():
         )
         gaps.append(np.abs(online.u - flow[:, 0]).max())
         assert online.risk[0] == pytest.approx(np.sum((u * z - beta) ** 2), rel=1e-13)
+        assert (online.overlap[0], online.square[0]) == (pytest.approx(z @ beta), pytest.approx(z @ z))
+        assert np.abs(online.square - np.sum(flow[:, 1:] ** 2, axis=1)).max() < 20 * 10 * lr
         assert np.abs(online.risk - np.sum((flow[:, :1] * flow[:, 1:] - beta) ** 2, axis=1)).max() < 20 * 10 * lr
     assert np.log2(gaps[0] / gaps[1]) == pytest.approx(1, abs=0.02)
     assert np.log2(gaps[1] / gaps[2]) == pytest.approx(1, abs=0.01)
