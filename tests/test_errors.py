@@ -119,8 +119,8 @@ CASES = {
         "must share their shape",
     ),
     "weight shapes": (
-        lambda: replicas(SAMPLE, [WEIGHTS, Gaussian(hidden=4).weights(SAMPLE)], Descent()),
-        "must share their layer shapes",
+        lambda: replicas(SAMPLE, [WEIGHTS, Gaussian(hidden=(4, 4)).weights(SAMPLE)], Descent()),
+        "must share their number of layers",
     ),
     "weights for others": (
         lambda: replicas(Sample(np.ones((2, 3)), [1, 2]), WEIGHTS, Descent()),
