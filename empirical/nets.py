@@ -171,10 +171,11 @@ def _weight_gradient(
     multiply = torch.mm if single else torch.bmm
     if run.descent.batch is not None:
         rows = drawn_rows(run, X, y, done, single)
+        left = y.new_empty((*y.shape[1 if single else 0 : -1], run.descent.batch))
 
         def of_batch(w: torch.Tensor, out: torch.Tensor) -> object:
             inputs, targets = next(rows)
-            return multiply(affine(targets, w, inputs.mT, beta=-1), inputs, out=out)
+            return multiply(affine(targets, w, inputs.mT, beta=-1, out=left), inputs, out=out)
 
         return of_batch
     X, y = (X[0], y[0]) if single else (X, y)

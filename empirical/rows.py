@@ -12,7 +12,7 @@ import torch
 from ..problem import Run, row_batches
 from ..problem.batches import index_batches
 
-CHUNK = 8_000_000  # bytes of rows that are drawn at a time
+AHEAD, CHUNK = 4096, 8_000_000  # updates, and bytes of their rows, that are drawn at a time
 
 
 def drawn_rows(
@@ -43,7 +43,7 @@ def drawn_rows(
     same = run.shared_data and len({d.seed for d in run.descents}) == 1
     told = list(zip(run.samples, run.descents, strict=True))[: 1 if same else None]
     size = descent.batch * (X.shape[2] + y.shape[1]) * X.element_size()
-    at_once = max(1, CHUNK // (size * len(told)))
+    at_once = min(AHEAD, max(1, CHUNK // (size * len(told))))
     every = torch.arange(len(told), device=X.device)[None, :, None]
     online, rows, sampling = descent.sampling == "online", X.shape[1], descent.sampling
     takes: list[Any] = [
