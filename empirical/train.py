@@ -136,13 +136,11 @@ def train(
                 file,
                 slice(ends[i] - group.size, ends[i]),
             )
-            if interruption.requested:
+            if interruption.requested:  # the file holds where to go on; the batches that follow make one record
                 file.close()
-            else:
-                ledger.batch, ledger.stop, ledger.now, ledger.held, ledger.state = i + 1, 0, 0, 0, []
+            ledger.batch, ledger.stop, ledger.now, ledger.held, ledger.state = i + 1, 0, 0, 0, []
         file.write(ledger)
     synchronise(place)
-    done = int(ledger.counts.min())
     return build(
         run,
         ledger.values,
@@ -151,7 +149,7 @@ def train(
         seconds=file.seconds,
         final_layers=[tuple(layer[b] for layer in ledger.final) for b in range(run.size)],
         kept_weights=ledger.kept,
-        interrupted_after=done - 1 if done < len(run.descent.recorded) else None,
+        interrupted_after=ledger.counts - 1 if np.any(ledger.counts < len(run.descent.recorded)) else None,
         dtype=str(precision).removeprefix("torch."),
         device=str(place),
     )

@@ -111,27 +111,38 @@ def test_float32_state_is_kept_as_it_is(tmp_path, monkeypatch):
         train(*told, checkpoint=file)
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(tmp_path):
-    told, file = problem({"batch": 3}, steps=40_000), tmp_path / "run.npz"
-    # The signal comes in the middle: from a record on, the handler has been installed.
+@pytest.mark.parametrize("replicas_a_batch", [1, 4])
+def test_ctrl_c_keeps_what_there_is_and_a_checkpoint_to_go_on_from(replicas_a_batch, tmp_path, monkeypatch):
+    told, file = problem({"batch": 3}, replicas=4, steps=6000), tmp_path / "run.npz"
+    monkeypatch.setattr(training, "CACHE", replicas_a_batch * 8 * 7 * 8)
+    whole = train(*told)
+    at = 6000 * 3 // 2 if replicas_a_batch == 1 else 3000  # in the second of four batches, or in the middle of one
     raised = False
 
     def interrupt(count, loss):
         nonlocal raised
-        if count > 5000 and not raised:
+        if count > at and not raised:
             raised = True
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.MonkeyPatch.context() as patch:
+    @contextlib.contextmanager
+    def bar(*_):
+        yield interrupt
 
-        @contextlib.contextmanager
-        def bar(*_):
-            yield interrupt
-
+    with monkeypatch.context() as patch:
         patch.setattr(training, "progress_bar", bar)
         stopped = train(*told, checkpoint=file, checkpoint_every=1e9)
-    assert raised and (stopped.status == "interrupted").all()
-    assert same(train(*told, checkpoint=file), train(*told))
+    assert raised
+    kept = np.isfinite(stopped.loss.values)
+    counts = kept.sum(axis=1).tolist()
+    records = whole.sizes["step"]
+    if replicas_a_batch == 1:
+        assert counts[0] == records and 1 < counts[1] < records and counts[2:] == [1, 1]
+        assert stopped.status.values.tolist() == [whole.status.values[0], *["interrupted"] * 3]
+    else:
+        assert 1 < counts[0] < records and len(set(counts)) == 1 and (stopped.status == "interrupted").all()
+    assert np.array_equal(stopped.loss.values[kept], whole.loss.values[kept])
+    assert same(train(*told, checkpoint=file), whole)
 
 
 def test_the_first_checkpoint_has_its_full_size(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from ..problem.trajectory import kept_large
 from ..problem.validate import choice
 from .gram import gram_descent
 from .hidden import compress, expand
+from .measured import layered_measures, rank_one_measures, refuse_unmeasured
 from .pathwise import layered_path, rank_one_path
 from .record import BLOCK, drop, join_blocks, layered_record, rank_one_record, stack_replicas
 
@@ -96,12 +97,13 @@ def gradient_descent(
         if run.descent.keep_weights:
             raise ValueError('method="gram" has no layers to keep; leave keep_weights empty or use "compressed"')
     name = method if method in ("compressed", "gram") else "rank-one" if rank_one else "compressed"
+    two_layers = len(run.weights[0].layers) == 2
+    refuse_unmeasured(run.descent.measure, arrowhead=name == "rank-one" and two_layers)
     began = time.perf_counter()
     with interruptible() as interruption:
         solve = {"rank-one": _rank_one, "compressed": _compressed, "gram": _gram}[name]
         results = [solve(run, b, kept, interruption) for b in range(run.size)]
-    done = min(count for _, _, _, count in results)
-    steps = run.descent.recorded
+    done = np.array([count for _, _, _, count in results])
     checkpoints = [np.stack(layers) for layers in zip(*(k for _, _, k, _ in results), strict=True)]
     return build(
         run,
@@ -111,7 +113,7 @@ def gradient_descent(
         seconds=time.perf_counter() - began,
         final_layers=[final for _, final, _, _ in results],
         kept_weights=checkpoints,
-        interrupted_after=done - 1 if done < len(steps) else None,
+        interrupted_after=done - 1 if np.any(done < len(run.descent.recorded)) else None,
     )
 
 
@@ -142,6 +144,7 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
     if by_rows:  # batches are rows in the feature basis
         z = np.array(factors.z)
     path = None if descent.plain else rank_one_path(run, b, u, z)
+    origin = u.copy(), np.array(modes.to_modes(factors.z))
 
     def layers(u: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
         above = [*directions[1:], np.ones(1)]
@@ -167,6 +170,9 @@ def _rank_one(run: Run, b: int, kept: Sequence[str], interruption: Interruption)
             block = rank_one_record(
                 sample, U[chosen], Z[chosen], gain=run.gain, risk=descent.risk, measure=descent.measure
             )
+            block |= rank_one_measures(
+                sample, U[chosen], Z[chosen], start=origin, gain=run.gain, risk=descent.risk, names=descent.measure
+            )
         blocks.append(drop(block, kept))
         count += int(chosen.sum())
         if interruption.requested and count:
@@ -182,6 +188,7 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
     by_rows = descent.batch is not None  # batches are rows in the feature basis
     first = start.layers[0] if by_rows else modes.to_modes(start.layers[0])
     layers, bases = compress((first, *start.layers[1:]))
+    origin = [(modes.to_modes(layer) if by_rows and i == 0 else layer)[None] + 0.0 for i, layer in enumerate(layers)]
     path = None if descent.plain else layered_path(run, b, layers)
     rates = run.gain * run.descents[b].rates(len(run.weights[b].layers))
     S, c = np.ascontiguousarray(modes.S), np.ascontiguousarray(modes.c.reshape(sample.dim, -1).T)
@@ -218,6 +225,9 @@ def _compressed(run: Run, b: int, kept: Sequence[str], interruption: Interruptio
                 state[~finite] = np.nan
             measure = descent.measure if finite.all() else ()
             block = layered_record(sample, states, gain=run.gain, risk=descent.risk, measure=measure)
+            block |= layered_measures(
+                sample, states, start=origin, gain=run.gain, risk=descent.risk, names=descent.measure
+            )
         if not finite.all() and "rank" in descent.measure:
             block["rank"] = np.full(len(finite), np.nan)
             block["rank"][finite] = np.linalg.matrix_rank(states[0][finite])
