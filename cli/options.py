@@ -87,7 +87,11 @@ OPTIONS: dict[str, Any] = {
         str, "Number of log-spaced records, or steps: 0,10,100 (default 700).", DESCENT, metavar="INT[,INT]"
     ),
     "risk": _option(str, "squared or absolute error (default squared).", DESCENT),
-    "measure": _option(str, "Further quantities to record: rank.", DESCENT),
+    "measure": _option(
+        str,
+        "Further quantities to record: rank, jacobian, kernel, sharpness, sample_loss, alignment, projected_risk.",
+        DESCENT,
+    ),
     "keep_weights": _option(str, "Steps at which all layers are kept.", DESCENT, metavar="INT[,INT]"),
     "optimizer": _option(str, "gd or adam (default gd).", DESCENT),
     "batch": _option(int, "Rows per update (default all).", DESCENT),

@@ -1,6 +1,6 @@
-"""What a network's weights amount to: loss, risk, norms, rank, written from the rows and layers themselves.
+"""What a network's weights amount to: loss, risk, norms and what was named, from the rows and layers themselves.
 
-Nothing here is shared with theory, so that the two can disagree.
+Nothing here is shared with theory, so that the two can disagree. What was not named costs nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,14 @@ from collections.abc import Sequence
 import torch
 
 from ..problem import Sample
+from .alignment import alignment
+from .jacobian import jacobian
+from .kernel import kernel
+from .risk import fresh_error, projected_risk
+from .sharpness import sharpness
+from .states import reduced_rows
+
+__all__ = ["fresh_error", "measure", "numerical_rank"]
 
 
 def measure(
@@ -20,8 +28,9 @@ def measure(
     factor: float,
     risk: str,
     names: Sequence[str] = (),
+    start: Sequence[torch.Tensor] = (),
 ) -> dict[str, torch.Tensor]:
-    """Measure recorded states of one network.
+    """Measure recorded states of networks that learn from one sample.
 
     Parameters
     ----------
@@ -34,12 +43,15 @@ def measure(
     risk : {"squared", "absolute"}
         Kind of risk.
     names : sequence of str
-        Further quantities (``rank``).
+        Further quantities (``Descent.measure``).
+    start : sequence of torch.Tensor, shape (b, out, in)
+        The starts of b nets, whose states take turns in ``layers``; only the kernel asks for them.
 
     Returns
     -------
     dict of torch.Tensor, shape (m, ...)
-        ``weight``, ``loss``, ``risk``, ``weight_norm``, ``weight_norm_group``, ``grad_norm`` and what was named.
+        ``weight``, ``loss``, ``risk``, ``weight_norm``, ``weight_norm_group``, ``grad_norm`` and what was named;
+        of the latter NaN where a state is not finite.
     """
     wide = [layer.to(torch.float64) for layer in layers]
     device = wide[0].device
@@ -70,6 +82,47 @@ def measure(
     }
     if "rank" in names:
         values["rank"] = numerical_rank(layers[0])
+    if "sample_loss" in names:
+        values["sample_loss"] = factor * residual.square().sum(dim=1)
+    if "projected_risk" in names:
+        values["projected_risk"] = projected_risk(sample, w, risk)
+    return values | _of_finite_states(rows, pull, wide, values["loss"], factor, names, start)
+
+
+def _of_finite_states(
+    rows: torch.Tensor,
+    pull: torch.Tensor,
+    layers: list[torch.Tensor],
+    loss: torch.Tensor,
+    factor: float,
+    names: Sequence[str],
+    start: Sequence[torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """Measure what decompositions are needed for, which know no NaN; the other states get NaN."""
+    if not {"jacobian", "kernel", "sharpness", "alignment"} & set(names):
+        return {}
+    inputs = reduced_rows(rows)
+    finite = torch.isfinite(torch.stack([loss, *(layer.square().sum(dim=(1, 2)) for layer in layers)])).all(dim=0)
+    where = torch.nonzero(finite)[:, 0]
+    some = len(where) > 0
+    if not some:  # a state of zeros tells the shapes
+        layers, pull, where = [torch.zeros_like(layer) for layer in layers], torch.zeros_like(pull), where.new_zeros(1)
+    chosen = [layer[where] for layer in layers]
+    found: dict[str, torch.Tensor] = {}
+    if "jacobian" in names:
+        found |= jacobian(inputs, chosen)
+    if "kernel" in names:
+        origins = [layer.to(torch.float64) for layer in start]
+        found |= kernel(inputs, chosen, origins, where % len(origins[0]))
+    if "sharpness" in names:
+        found |= sharpness(inputs, pull[where], chosen, gain=2 * factor)
+    if "alignment" in names:
+        found |= alignment(inputs, chosen)
+    values = {}
+    for name, array in found.items():
+        values[name] = torch.full((len(finite), *array.shape[1:]), math.nan, dtype=array.dtype, device=array.device)
+        if some:
+            values[name][where] = array
     return values
 
 
@@ -79,45 +132,6 @@ def _norm_of_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return torch.linalg.matrix_norm(left) * torch.linalg.matrix_norm(right)
     # left' = Q R with orthonormal Q; a sum of Gram matrices would cancel near a minimum
     return torch.linalg.matrix_norm(torch.linalg.qr(left.mT, mode="r").R @ right)
-
-
-def fresh_error(sample: Sample, w: torch.Tensor, kind: str) -> torch.Tensor:
-    """Risk of end-to-end weights (m, k, d), summed over outputs, shape (m,).
-
-    Notes
-    -----
-    Source: THEORY section 8. Population value where the covariance is known, else the mean over the test rows, else
-    over the training inputs.
-    """
-    device = w.device
-
-    def known(array: object) -> torch.Tensor:
-        return torch.tensor(array, device=device, dtype=torch.float64)
-
-    if sample.covariance is None:
-        if sample.X_test is not None:
-            inputs = known(sample.X_test)
-            goals = known(sample.X_test @ sample.target if sample.y_test is None else sample.y_test)
-        else:
-            rows, targets = sample.rows()
-            inputs = known(rows)
-            goals = known(targets if sample.target is None else rows @ sample.target)
-        gap = torch.einsum("nd,mkd->mnk", inputs, w) - goals.reshape(len(goals), -1)
-        return (gap.square() if kind == "squared" else gap.abs()).sum(dim=2).mean(dim=1)
-    scaled = w if sample.feature_std is None else w / known(sample.feature_std)
-    gap = known(sample.beta).reshape(sample.dim, -1).T - scaled
-    covariance = known(sample.covariance)
-    spread = torch.einsum("mkd,d,mkd->mk", gap, covariance, gap) if covariance.ndim == 1 else None
-    if spread is None:
-        spread = torch.einsum("mkd,de,mke->mk", gap, covariance, gap)
-    offset = torch.zeros_like(spread) if sample.feature_mean is None else scaled @ known(sample.feature_mean)
-    if kind == "squared":
-        return (spread + offset.square()).sum(dim=1)
-    sd = spread.clamp(min=0).sqrt()
-    ratio = torch.where(sd > 0, offset / sd, torch.zeros_like(sd))
-    folded = sd * math.sqrt(2 / math.pi) * torch.exp(-ratio.square() / 2)
-    sure = torch.where(sd > 0, torch.erf(ratio.abs() / math.sqrt(2)), torch.ones_like(sd))
-    return (folded + offset.abs() * sure).sum(dim=1)
 
 
 def numerical_rank(layer: torch.Tensor) -> torch.Tensor:

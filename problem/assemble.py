@@ -15,6 +15,7 @@ from xarray.indexes import PandasIndex
 
 from .network import Network
 from .outcome import OUTCOMES, first_divergence, outcomes
+from .projection import projection_ranks
 from .replicas import Run
 from .sample import Sample
 from .stability import curvature, predicted_curvatures, stability_threshold
@@ -76,7 +77,7 @@ def build(
         The problem.
     values : mapping of str to numpy.ndarray, shape (B, m, ...)
         Recorded quantities by the names of `RECORDED`; what is absent stays absent.
-    kind : {"recursion", "flow", "modified flow", "training"}
+    kind : {"recursion", "flow", "modified flow", "average", "training"}
         What the numbers claim to be; it decides which gap to training is expected.
     method : str
         How they were made.
@@ -297,6 +298,9 @@ def _coordinates(run: Run, kept_weights: Any, network: Network | None) -> xr.Coo
         coordinates["layer_name"] = _variable(("layer",), np.array(network.names), "parameter tensor")
         numbers = np.array(network.numbers, dtype=np.int64)
         coordinates["layer_number"] = _variable(("layer",), numbers, "layer as lr and frozen count them")
+    if "projected_risk" in run.descent.measure:
+        ranks = projection_ranks(sample.dim)
+        coordinates["projection_rank"] = _variable(("projection",), ranks, "number of directions that inputs keep")
     kept = tuple(run.descent.keep_weights) if kept_weights is not None and len(kept_weights) else ()
     names, groups = sample.feature_names, tuple(sample.groups)
     labels, indexes = _labels(run.size, steps.tobytes(), depth, groups, names, kept)

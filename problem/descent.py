@@ -21,7 +21,7 @@ from .validate import choice, number, real_array, whole
 LOSSES = ("sum", "mean", "half")
 OPTIMIZERS = ("gd", "adam")
 SAMPLINGS = ("epochs", "with-replacement", "without-replacement", "online")
-MEASURES = ("rank",)
+MEASURES = ("rank", "jacobian", "kernel", "sharpness", "sample_loss", "alignment", "projected_risk")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,11 @@ class Descent:
     risk : {"squared", "absolute"}
         Which risk is recorded.
     measure : sequence of str
-        Further quantities to record: ``rank`` (numerical rank of the first layer).
+        Further quantities, measured at every recorded step: ``rank`` (numerical rank of the first layer), ``jacobian``
+        (singular values of the predictions' Jacobian and how they divide by layer), ``kernel`` (size and change of the
+        tangent kernel), ``sharpness`` (largest Hessian eigenvalue, beside the stability limit), ``sample_loss`` (of
+        every training row), ``alignment`` (of each layer with what it sees), ``projected_risk`` (of inputs projected on
+        the data's leading directions). What is not named costs nothing; give few steps to ``record`` where it is dear.
     keep_weights : sequence of int
         Steps at which all layers are kept whole.
     optimizer : {"gd", "adam"}
