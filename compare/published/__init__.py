@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import xarray as xr
 
-from . import advani_saxe, heckel_yilmaz, kunin, olmin_lindsten, pezeshki, standardising
+from . import advani_saxe, heckel_yilmaz, heckel_yilmaz_relu, kunin, olmin_lindsten, pezeshki, standardising
 
 PUBLISHED: dict[str, Callable[..., xr.Dataset]] = {
     "olmin-lindsten": olmin_lindsten.reproduce,
     "advani-saxe": advani_saxe.reproduce,
     "pezeshki": pezeshki.reproduce,
     "heckel-yilmaz": heckel_yilmaz.reproduce,
+    "heckel-yilmaz-relu": heckel_yilmaz_relu.reproduce,
     "kunin": kunin.reproduce,
     "standardising": standardising.reproduce,
 }
@@ -22,6 +23,7 @@ __all__ = [
     "PUBLISHED",
     "advani_saxe",
     "heckel_yilmaz",
+    "heckel_yilmaz_relu",
     "kunin",
     "olmin_lindsten",
     "pezeshki",
