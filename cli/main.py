@@ -119,9 +119,10 @@ def figure(
 ) -> None:
     """Draw one figure: of a saved comparison, of a problem, or of a published result beside ours.
 
-    A published result (olmin-lindsten, advani-saxe, pezeshki, heckel-yilmaz, kunin, standardising) prints a table of
-    its numbers beside ours, takes --seed and --draws, and saves its data beside the figure as .nc; status 1 if a number
-    is not met. An option that does nothing for the figure is refused. twinmodes list says what each figure shows.
+    A published result (olmin-lindsten, advani-saxe, pezeshki, heckel-yilmaz, heckel-yilmaz-relu, kunin, standardising)
+    prints a table of its numbers beside ours, takes --seed and --draws, and saves its data beside the figure as .nc;
+    status 1 if a number is not met. An option that does nothing for the figure is refused. twinmodes list says what
+    each figure shows.
 
     Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
 
