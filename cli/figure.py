@@ -109,8 +109,8 @@ def _refuse(name: str, entry: Entry, problem: Options, given: Options) -> None:
     idle = [key for key in given if key not in entry.takes]
     idle += [key for key in problem if entry.problem is not None and key not in entry.problem]
     if idle:
-        does = "does" if len(idle) == 1 else "do"
-        raise ValueError(f"{', '.join(map(_flag, idle))} {does} nothing for the figure {name}; leave it out")
+        does, them = ("does", "it") if len(idle) == 1 else ("do", "them")
+        raise ValueError(f"{', '.join(map(_flag, idle))} {does} nothing for the figure {name}; leave {them} out")
 
 
 def _flag(key: str) -> str:
@@ -236,6 +236,7 @@ ENTRIES: dict[str, Entry] = {
         ("advani-saxe", "average generalisation in high dimension, when to stop", ("draws",)),
         ("pezeshki", "features of two scales descend twice", ("draws",)),
         ("heckel-yilmaz", "step sizes a mode remove the bump (linear case)", ("draws",)),
+        ("heckel-yilmaz-relu", "a slower first layer removes the bump of a ReLU network", ("draws",)),
         ("kunin", "how far the kernel moves from unbalanced starts", ("draws",)),
         ("standardising", "standardising the inputs makes a double descent", ("draws",)),
     )
