@@ -38,7 +38,7 @@ def cross(axes: Axes, x: float, y: float, color: str = "black") -> None:
 
 def met(ds: xr.Dataset) -> str:
     """Return one sentence: how many numbers are met."""
-    return f"{int(ds.met.sum())} of {ds.sizes['row']} published numbers met"
+    return f"{int(ds.met.sum())} of {ds.sizes['row']} numbers met"
 
 
 def cross_handle() -> Line2D:

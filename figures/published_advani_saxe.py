@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .published import COLORS, DASHES, DRAWN, checked, cross, cross_handle, met, published
+from .published import DASHES, DRAWN, checked, cross, cross_handle, met, published
 from .style import FULL_WIDTH, header, style
+
+# By lightness, so that they are told apart in grey too.
+LOADS = (("#08306b", "o"), ("#b2302a", "s"), ("#5aae61", "^"))
 
 
 def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
@@ -33,7 +38,10 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
     """
     ds = checked(dataset, "advani-saxe")
     loads, snrs = np.unique(ds["load"]), np.unique(ds.snr)
-    colors = {float(load): COLORS[i % len(COLORS)] for i, load in enumerate(loads)}
+    colors = {float(load): LOADS[i % len(LOADS)][0] for i, load in enumerate(loads)}
+    marks: dict[float, dict[str, Any]] = {
+        float(load): DRAWN | {"marker": LOADS[i % len(LOADS)][1]} for i, load in enumerate(loads)
+    }
     dashes = {float(snr): DASHES[i] for i, snr in enumerate(snrs[::-1])}
     most = float(snrs[-1])
     with style():
@@ -46,7 +54,7 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
             left.plot(ds.time, ds.error[k], linestyle=dashes[snr], linewidth=1.3, **look)
             left.errorbar(
                 ds.drawn_time, ds.drawn[k], ds.drawn_error[k], color=colors[load], linestyle="none", elinewidth=0.7,
-                zorder=4, **DRAWN,
+                zorder=4, **marks[load],
             )  # fmt: skip
             setup = f"SNR {snr:g}, load {load:g}"
             cross(left, published(ds, setup, "best time"), published(ds, setup, "best E"), colors[load])
@@ -73,6 +81,8 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
             ],
             loc="lower left",
         )
-        handles = [Line2D([], [], color=color, label=f"$n/d$ = {load:g}") for load, color in colors.items()]
+        handles = [
+            Line2D([], [], color=color, label=f"$n/d$ = {load:g}", **marks[load]) for load, color in colors.items()
+        ]
         header(figure, f"Average generalisation; {met(ds)}.", [*handles, cross_handle()], 4)
     return figure

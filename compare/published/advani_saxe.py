@@ -95,7 +95,7 @@ def drawn_students(
     numpy.ndarray, shape (draws, m)
     """
     rows = max(1, round(number(load, "load", minimum=0.0, exclusive=True) * whole(dim, "dim", minimum=1)))
-    noise = 1 / number(snr, "snr", minimum=0.0, exclusive=True)
+    _, noise = _problem(load, snr)
     teacher = LinearTeacher(dim=dim, samples=rows, kappa=None, beta="gaussian", beta_norm=1.0, noise=math.sqrt(noise))
     found = []
     for s in range(seed, seed + whole(draws, "draws", minimum=1)):
