@@ -11,10 +11,12 @@ import xarray as xr
 
 from ..compare import bumps
 from ..theory.fields import RankOneProblem
+from ..theory.planes import Plane, check_mode, mode_of, read_axes
+from ..theory.portraits import telling_modes
+from .field import symbol
 from .reading import replica_index, sided
-from .slices import Slice, check_mode, coordinates
 
-Panel = tuple[str, Slice, int | None]  # title, slice, and the index of the recorded step that it stands at
+Panel = tuple[str, Plane, int | None]  # title, plane, and the index of the recorded step that it stands at
 
 
 def rank_one_run(dataset: xr.Dataset, replica: int, side: str | None) -> xr.Dataset:
@@ -53,7 +55,7 @@ def asked(
 ) -> list[Panel]:
     """Return a panel for each value in ``fix``; u, z (d,) hold what is not named, and ``rest`` says what they are."""
     d = len(problem.S)
-    names = coordinates(plane, d)
+    names = read_axes(plane, d)
     family = "w" if names[0][0] == "w" else "z"
     allowed = f"u and {family}1 to {family}{d}" if d > 1 else f"u and {family}1"
     for name in fix:
@@ -77,13 +79,13 @@ def asked(
         z_here = z * (u / u_here) if family == "w" else z.copy()
         for name, value in here.items():
             if name != "u":
-                z_here[int(name[1:]) - 1] = value / u_here if family == "w" else value
+                z_here[mode_of(name)] = value / u_here if family == "w" else value
         said = [f"{symbol(name)} = {value:.3g}" for name, value in here.items()]
         if "u" not in here and "u" not in names:
             said.append(f"$u$ = {u_here:.3g}")
         if unnamed:
             said.append(f"others at {rest}")
-        panels.append((", ".join(said), Slice(problem, names, u_here, z_here), None))
+        panels.append((", ".join(said), _plane(problem, names, u_here, z_here), None))
     return panels
 
 
@@ -97,24 +99,21 @@ def telling(run: xr.Dataset) -> list[Panel]:
         said = {"u,z1": ""} if len(S) == 1 else {}
         if len(S) == 2:
             said = {f"u,z{i}": f"{symbol(f'z{3 - i}')} = {z[2 - i]:.3g} (end)" for i in (1, 2)}
-        return [(said.get(p, f"$u$ = {u:.3g} (end)"), Slice(problem, coordinates(p, len(S)), u, z), -1) for p in planes]
-    there = S > 0
-    middle = np.sqrt(S[there].max() * S[there].min()) if there.any() else 0.0
-    large = int(np.argmax(S))
-    small = int(np.argmax(np.where(middle > S, S, -1.0))) if np.any(there & (middle > S)) else int(np.argsort(-S)[1])
-    names = coordinates(f"w{large + 1},w{small + 1}", len(S))
+        return [(said.get(p, f"$u$ = {u:.3g} (end)"), _plane(problem, read_axes(p, len(S)), u, z), -1) for p in planes]
+    large, small = telling_modes(S)
+    names = read_axes(f"w{large + 1},w{small + 1}", len(S))
     panels: list[Panel] = []
-    for at, what in _moments(run):
+    for at, what in moments(run):
         u, z = state(run, at)
         if u != 0:
             title = f"{what}, step {int(run.step[at])}\n$u$ = {us[at]:.3g}, other modes as then"
-            panels.append((title, Slice(problem, names, u, z), at))
+            panels.append((title, _plane(problem, names, u, z), at))
     if not panels:
         raise ValueError("u is 0 at every moment of the run; name a plane such as plane='u,z1'")
     return panels
 
 
-def _moments(run: xr.Dataset) -> list[tuple[int, str]]:
+def moments(run: xr.Dataset) -> list[tuple[int, str]]:
     """Return start, first minimum and peak of the risk; without a bump start, geometric middle and end."""
     steps = run.step.values
     first = int(np.flatnonzero(run.u.values != 0)[0]) if np.any(run.u.values != 0) else 0
@@ -126,6 +125,5 @@ def _moments(run: xr.Dataset) -> list[tuple[int, str]]:
     return [(first, "start"), (middle, "midway in log steps"), (len(steps) - 1, "end")]
 
 
-def symbol(name: str) -> str:
-    """Return a coordinate such as "z1" as a formula."""
-    return "$u$" if name == "u" else f"${name[0]}_{{{name[1:]}}}$"
+def _plane(problem: RankOneProblem, axes: tuple[str, ...], u: float, z: np.ndarray) -> Plane:
+    return Plane(problem, tuple(name.replace("w", "z") for name in axes), axes, u, z)

@@ -6,29 +6,32 @@ projection: the other coordinates move too, while the arrows are those of the st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ..problem import Sample
 from ..theory.fields import rank_one_problem
-from .panels import asked, rank_one_run, state, symbol, telling
-from .slices import Slice, Span
+from ..theory.nullclines import Span, nullclines
+from ..theory.planes import Plane, mode_of, project, values_at, velocities
+from ..theory.still_points import still_points
+from .field import (
+    color_bar,
+    draw_arrows,
+    draw_nullclines,
+    draw_whole_points,
+    legend_entries,
+    rows_of,
+    symbol,
+)
+from .panels import asked, rank_one_run, state, telling
 from .style import FULL_WIDTH, SMALL, header, style
 
 EXTENT = 10.0
-NULLCLINES: Any = (("#c51b7d", "-"), ("#e66101", "--"))
-SPEEDS = ListedColormap(colormaps["viridis"](np.linspace(0.05, 0.85, 128)))
-MOST_NUMBERS = 4e6  # in an array of velocities
-DECADES = 4.0  # of speed that the colours span
 
 
 def draw(
@@ -106,8 +109,7 @@ def draw(
         panels = asked(problem, plane, fix or {}, *start, "the run's start") if plane else telling(run)
         text = f"Field of gradient flow; black: the run ({run.attrs['side']}) projected onto each plane"
     with style():
-        rows = -(-len(panels) // _columns(len(panels), width))
-        columns = -(-len(panels) // rows)
+        rows, columns = rows_of(len(panels), width)
         figure = Figure(
             figsize=(width, 0.8 + rows * min(0.86 * width / columns, 3.4 if width > 5 else 2.6)), layout="constrained"
         )
@@ -118,29 +120,30 @@ def draw(
         for where, (title, part, step) in zip(axes, panels, strict=False):
             x, y = _limits(part, run, extent)
             arrows.append(_field(where, part, x, y, grid or (20 if width / columns > 2 else 12)))
-            _marks(where, part, run, step, x, y)
+            _marks(where, part, run, step)
             if not np.any(arrows[-1].get_array()):
                 title = f"{title}: only the other coordinates move"
             where.set_title(title, fontsize=SMALL)
-        _color(figure, arrows, list(axes[: len(panels)]))
-        header(figure, text, _handles(list(axes[: len(panels)])), 4)
+        shown = list(axes[: len(panels)])
+        color_bar(figure, arrows, shown, "speed in the plane (per update)")
+        header(figure, text, legend_entries(shown), 4)
     return figure
 
 
-def _goals(part: Slice, run: xr.Dataset) -> dict[str, tuple[float, float]]:
+def _goals(part: Plane, run: xr.Dataset) -> dict[str, tuple[float, float]]:
     """Return target and least squares in a plane of weights."""
-    if not part.of_weights:
+    if not all(name.startswith("w") for name in part.axes):
         return {}
-    i, j = (int(name[1:]) - 1 for name in part.names)
+    i, j = (mode_of(name) for name in part.axes)
     names = {"target": "target_strength", "least squares": "least_squares_strength"}
     return {text: (float(run[v][i]), float(run[v][j])) for text, v in names.items() if v in run}
 
 
-def _limits(part: Slice, run: xr.Dataset | None, extent: float | None) -> tuple[Span, Span]:
+def _limits(part: Plane, run: xr.Dataset | None, extent: float | None) -> tuple[Span, Span]:
     if run is None or extent is not None:
         size = EXTENT if extent is None else float(extent)
         return (-size, size), (-size, size)
-    x, y = part.project(run.u.values, run.z.transpose("step", "mode").values)
+    x, y = project(part, run.u.values, run.z.transpose("step", "mode").values)
     goals = list(_goals(part, run).values())
     sides = []
     for values, own in ((x, [g[0] for g in goals]), (y, [g[1] for g in goals])):
@@ -150,83 +153,29 @@ def _limits(part: Slice, run: xr.Dataset | None, extent: float | None) -> tuple[
     return sides[0], sides[1]
 
 
-def _field(axes: Axes, part: Slice, x: Span, y: Span, grid: int) -> Any:
-    """Draw arrows of one length and the nullclines; return the arrows."""
-    gx, gy = np.meshgrid(*(low + (high - low) * (np.arange(grid) + 0.5) / grid for low, high in (x, y)))
-    across, up = part.velocity(gx, gy)
-    speed = np.hypot(across, up)
-    size = np.where(speed > 0, speed, 1.0)
-    axes.set(xlim=x, ylim=y, xlabel=symbol(part.names[0]), ylabel=symbol(part.names[1]))
-    arrows = axes.quiver(
-        gx, gy, across / size, up / size, speed, cmap=SPEEDS, angles="xy", pivot="mid", units="width",
-        scale=1.25 * grid, width=0.07 / grid, headwidth=4, headlength=4, headaxislength=3.5, zorder=2,
-    )  # fmt: skip
-    xs, ys = np.linspace(x[0], x[1], 400), np.linspace(y[0], y[1], 400)
-    closed = part.nullclines(xs, ys)
-    for component, px, py in closed:
-        color, dash = NULLCLINES[component]
-        axes.plot(px, py, color=color, linestyle=dash, linewidth=1.1, zorder=4.5, gid=f"nullcline {component}")
-    if not closed:
-        # The velocities take memory as points times modes.
-        every = slice(None, None, max(2, math.ceil(len(xs) / math.sqrt(MOST_NUMBERS / len(part.z)))))
-        xs, ys = xs[every], ys[every]
-        components = part.velocity(*np.meshgrid(xs, ys))
-        for (color, dash), values in zip(NULLCLINES, components, strict=True):
-            if values.min() < 0 < values.max():
-                axes.contour(xs, ys, values, [0.0], colors=color, linestyles=dash, linewidths=1.1, zorder=4.5)
+def _field(axes: Axes, part: Plane, x: Span, y: Span, grid: int) -> Any:
+    """Draw arrows, nullclines and the fixed points of the whole system; return the arrows."""
+    where = np.meshgrid(*(low + (high - low) * (np.arange(grid) + 0.5) / grid for low, high in (x, y)))
+    axes.set(xlim=x, ylim=y, xlabel=symbol(part.axes[0]), ylabel=symbol(part.axes[1]))
+    arrows = draw_arrows(axes, where, velocities(part, *values_at(part, *where)), grid)
+    ends = values_at(part, np.array(x), np.array(y))
+    first, second = ((float(values.min()), float(values.max())) for values in ends)
+    curves = nullclines(part, (first, second))
+    draw_nullclines(axes, curves)
+    draw_whole_points(axes, still_points(part, (first, second), curves))
     return arrows
 
 
-def _marks(axes: Axes, part: Slice, run: xr.Dataset | None, step: int | None, x: Span, y: Span) -> None:
-    """Draw the run, its moment, target and least squares, and the fixed points of the whole system."""
-    if run is not None:
-        px, py = part.project(run.u.values, run.z.transpose("step", "mode").values)
-        axes.plot(px, py, color="black", linewidth=1.9, zorder=4, label="run (projected)")
-        axes.plot(px[:1], py[:1], "s", color="black", markersize=4, zorder=5, label="start of the run")
-        if step is not None and step not in (0, -1):
-            look = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 6}
-            axes.plot(px[step], py[step], "o", label="moment of the panel", linestyle="none", **look)
-        for name, point in _goals(part, run).items():
-            look = {"color": "#d7191c", "markersize": 7, "markeredgewidth": 1.6, "zorder": 5.5}
-            axes.plot(*point, "+" if name == "target" else "x", linestyle="none", label=name, **look)
-    points = part.fixed_points(x, y)
-    if len(points) > 12:
-        axes.plot(*points.T, ".", color="black", markersize=2.5, zorder=5, label="fixed points (a curve)")
-    elif len(points):
-        look = {"markerfacecolor": "#ffd92f", "markeredgecolor": "black", "markersize": 9, "zorder": 5.2}
-        axes.plot(*points.T, "*", linestyle="none", label="fixed point (whole system)", **look)
-
-
-def _columns(panels: int, width: float) -> int:
-    if width < 5:
-        return 1 if panels < 4 else 2
-    return 2 if panels in (2, 4) else min(panels, 3)
-
-
-def _color(figure: Figure, arrows: list[Any], axes: list[Axes]) -> None:
-    """Give all arrows one scale of speed."""
-    speeds = np.concatenate([np.asarray(arrow.get_array()).ravel() for arrow in arrows])
-    speeds = speeds[speeds > 0]
-    top = float(speeds.max()) if len(speeds) else 1.0
-    low = max(float(speeds.min()), top * 10**-DECADES) if len(speeds) else 0.1
-    norm = LogNorm(min(low, top / 10), top, clip=True)
-    for arrow in arrows:
-        arrow.set_norm(norm)
-    bar = figure.colorbar(arrows[0], ax=axes, label="speed in the plane (per update)", aspect=35, pad=0.02)
-    if bar.solids is not None:
-        bar.solids.set_rasterized(False)  # .pgf would put a bitmap into a file of its own
-    bar.outline.set_visible(False)  # type: ignore[operator]
-
-
-def _handles(axes: list[Axes]) -> list[Line2D]:
-    """Return legend entries: the nullclines by their role, and every mark once."""
-    names = ("nullcline: horizontal velocity 0", "nullcline: vertical velocity 0")
-    pairs = zip(names, NULLCLINES, strict=True)
-    handles = [Line2D([], [], color=color, linestyle=dash, linewidth=1.2, label=text) for text, (color, dash) in pairs]
-    seen: dict[str, Line2D] = {}
-    for own in axes:
-        for line in own.lines:
-            label = str(line.get_label())
-            if not label.startswith("_"):
-                seen.setdefault(label, line)
-    return handles + list(seen.values())
+def _marks(axes: Axes, part: Plane, run: xr.Dataset | None, step: int | None) -> None:
+    """Draw the run, its moment, target and least squares."""
+    if run is None:
+        return
+    px, py = project(part, run.u.values, run.z.transpose("step", "mode").values)
+    axes.plot(px, py, color="black", linewidth=1.9, zorder=4, label="run (projected)")
+    axes.plot(px[:1], py[:1], "s", color="black", markersize=4, zorder=5, label="start of the run")
+    if step is not None and step not in (0, -1):
+        look = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 6}
+        axes.plot(px[step], py[step], "o", label="moment of the panel", linestyle="none", **look)
+    for name, point in _goals(part, run).items():
+        look = {"color": "#d7191c", "markersize": 7, "markeredgewidth": 1.6, "zorder": 5.5}
+        axes.plot(*point, "+" if name == "target" else "x", linestyle="none", label=name, **look)
