@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("problem", "theory", "empirical", "compare", "figures", "cli")
-PACKAGES = (*FOLDERS[:4], "compare/published", *FOLDERS[4:])
+PACKAGES = (*FOLDERS[:4], "compare/published", "compare/sweeps", *FOLDERS[4:])
 MAY_IMPORT = {
     "problem": set(),
     "theory": {"problem"},
@@ -27,7 +27,7 @@ LIBRARIES = {
     "problem": {"numpy", "xarray", "sklearn"},
     "theory": {"numpy", "xarray", "scipy", "numba", "sympy"},
     "empirical": {"numpy", "xarray", "torch", "rich"},
-    "compare": {"numpy", "xarray"},
+    "compare": {"numpy", "xarray", "scipy"},
     "figures": {"numpy", "xarray", "matplotlib"},
     "cli": {"numpy", "xarray", "torch", "typer", "rich"},
 }
