@@ -128,8 +128,9 @@ def build(
     variables: dict[str, xr.Variable] = {}
     for name, array in values.items():
         dims, unit, text = RECORDED[name]
-        if name == "risk":
-            unit, text = _risk_label(run, _risk_kind(run, network))
+        if name in ("risk", "projected_risk"):
+            unit, label = _risk_label(run, _risk_kind(run, network))
+            text = label if name == "risk" else text
         variables[name] = _variable(dimensions(("replica", "step"), dims, many, array.ndim), array, text, unit)
     for name, array in _problem(run, stacked, rates, predictions[0]).items():
         dims, unit, text = PROBLEM[name]
@@ -194,7 +195,7 @@ def _outcomes(run: Run, loss: np.ndarray, grad_norm: np.ndarray, ends: Ends) -> 
     if final is not None:
         for b in np.flatnonzero((bad < 0) & ~stopped):
             # Gone wrong after the last record: there is nothing to blank, but it is said.
-            if not all(np.isfinite(layer).all() for layer in final[b]):
+            if not all(np.isfinite(layer).all() for layer in final[int(b)]):
                 diverged[b] = run.descent.steps
     for b in np.flatnonzero(diverged >= 0).tolist():
         hint = ""

@@ -156,6 +156,16 @@ def test_rows_projections_and_alignment_by_their_definitions(shape):
                 assert at.layer_singular.values[i, len(sizes) :].max(initial=0.0) == 0
 
 
+def test_directions_that_no_row_takes_count_for_nothing():
+    sample, _ = drawn("rows")
+    weights = RankOne(u=0.5, z=0.1, hidden=5).weights(sample, 0)
+    at = train(sample, weights, Descent(steps=50, lr=0.01, record=[50], measure="alignment"), device="cpu")
+    hidden = at.isel(replica=0, step=0, layer=1)
+    # A rank-one net's hidden representation has one direction, which the second layer reads; the others are rounding.
+    assert hidden.representation_singular[0] > 0.1 and not hidden.representation_singular[1:].any()
+    assert abs(float(hidden.alignment[0]) - 1) < 1e-13 and not hidden.alignment[1:].any()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("descent", [{}, {"batch": 2, "momentum": 0.5, "schedule": "cosine"}], ids=["plain", "noisy"])
 def test_recursion_meets_training_in_mid_course(shape, descent, recorded_gaps):
@@ -201,6 +211,17 @@ def test_jacobians_of_the_reference_files(name, relative):
         assert relative(ds.jacobian_singular, file["jac_sv"][:, :count]) < 1e-9
         for t, rank in enumerate(file["jac_rank"]):
             assert np.abs(ds.jacobian_share[t, :rank] - file["jac_share"][t, :rank]).max() < 1e-9
+
+
+def test_replicas_with_samples_of_their_own_are_measured_each_by_its_own(relative):
+    told = [drawn("few rows", seed=seed) for seed in (0, 10)]
+    samples, weights = [sample for sample, _ in told], [starts[0] for _, starts in told]
+    plan = Descent(steps=60, lr=0.005, record=[0, 7, 60], measure=EVERY)
+    ds = train(samples, weights, plan, device="cpu")
+    for b in range(2):
+        alone = train(samples[b], weights[b], plan, device="cpu")
+        for name in (name for key in EVERY[1:] for name in NAMES[key]):
+            assert relative(ds[name][b], alone[name][0]) < 1e-12, name
 
 
 def test_float32_weights_are_measured_in_float64(relative):
@@ -378,6 +399,17 @@ def test_blocks_change_nothing(monkeypatch, relative):
             assert relative(single[name], whole[name]) < 1e-13, name
             if key in BOTH:
                 assert relative(one[name], exact[name]) < 1e-13, name
+
+
+def test_units_follow_the_risk_and_checkpoints_hold_what_was_measured(tmp_path):
+    sample, weights = drawn("rows")
+    plan = Descent(steps=30, record=8, measure=EVERY, risk="absolute")
+    ds = train(sample, weights, plan, device="cpu", checkpoint=tmp_path / "run.ckpt")
+    again = train(sample, weights, plan, device="cpu", checkpoint=tmp_path / "run.ckpt")  # finished: it is only read
+    assert ds.risk.units == ds.projected_risk.units == "y"
+    for name in (name for key in EVERY[1:] for name in NAMES[key]):
+        assert ds[name].units and ds[name].long_name
+        np.testing.assert_array_equal(ds[name], again[name])
 
 
 def test_a_kernel_of_zero_never_moves():
