@@ -25,7 +25,7 @@ from .probe import RiskRows, double_copy, is_linear, predicted, prober, risk_row
 from .progress import progress_bar
 from .rows import drawn_rows
 
-Builder = Callable[[Sample, Weights | None, int], torch.nn.Module]
+Builder = Callable[[Sample, Any, int], torch.nn.Module]
 TOGETHER = 100  # updates between signs of life
 CALL = "module must be a torch.nn.Module or a function (sample, weights, seed) -> torch.nn.Module"
 
@@ -110,7 +110,7 @@ def train_module(
                 )
     synchronise(place)
     results += [_not_begun(results[0])] * (run.size - len(results))
-    counts, network = np.array([result.count for result in results]), results[0].network
+    counts, network = np.array([result.made for result in results]), results[0].network
     return build(
         run,
         {name: np.stack([result.values[name] for result in results]) for name in results[0].values},
@@ -158,7 +158,7 @@ class Result(NamedTuple):
     values: dict[str, np.ndarray]
     final: tuple[np.ndarray, ...]
     kept: tuple[np.ndarray, ...]
-    count: int
+    made: int
 
 
 def _train_one(

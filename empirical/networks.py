@@ -7,7 +7,7 @@ start ``RankOne(u=1.0, z=..., hidden=1)`` with its second layer ``frozen=(2,)``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -67,10 +67,9 @@ def _layered(weights: Weights, bias: bool, activation: Callable[[], torch.nn.Mod
     for i, matrix in enumerate(weights.layers):
         if i and activation is not None:
             parts.append(activation())
+        size = matrix.shape[1], matrix.shape[0]
         # skip_init: torch would otherwise draw an initialisation of its own
-        layer = torch.nn.utils.skip_init(
-            torch.nn.Linear, matrix.shape[1], matrix.shape[0], bias=bias, dtype=torch.float64
-        )
+        layer = cast(torch.nn.Linear, torch.nn.utils.skip_init(torch.nn.Linear, *size, bias=bias, dtype=torch.float64))
         with torch.no_grad():
             layer.weight.copy_(torch.tensor(matrix))
             if bias:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ import torch
 
 from ..problem import Sample
 from ..problem.fresh import fresh_rows
-from .measure import fresh_error, numerical_rank
+from .measure import numerical_rank
+from .risk import fresh_error
 
 FRESH_ROWS = 10_000  # test rows where the population is known and the risk is no quadratic form
 PIECE = 4096  # rows that are predicted in one go
@@ -69,14 +70,14 @@ def predicted(net: torch.nn.Module, inputs: torch.Tensor, outputs: int) -> torch
     return found.reshape(len(inputs), outputs)
 
 
-def is_linear(net: torch.nn.Module, trained: list[bool], sample: Sample) -> bool:
+def is_linear(net: torch.nn.Module, trained: Sequence[bool], sample: Sample) -> bool:
     """Whether predictions are linear in the inputs, whatever training makes of the parameters.
 
     Parameters
     ----------
     net : torch.nn.Module
         The network.
-    trained : list of bool
+    trained : sequence of bool
         Which of its parameters are trained.
     sample : Sample
         The data.
