@@ -1,14 +1,21 @@
-"""Run all tables, or the one that is named: ``python -m benchmarks [baseline|theory|training]``."""
+"""Run all tables, or those that are named: ``python -m benchmarks [NAME ...]``, with the names of `TABLES`."""
 
 import sys
 import time
 
 import torch
 
-from . import baseline, theory, training
+from . import baseline, flows, growth, minibatches, theory, training
 from .report import console, machine
 
-TABLES = {"baseline": baseline.main, "theory": theory.main, "training": training.main}
+TABLES = {
+    "baseline": baseline.main,
+    "theory": theory.main,
+    "flows": flows.main,
+    "training": training.main,
+    "minibatches": minibatches.main,
+    "growth": growth.main,
+}
 
 
 def main(arguments: list[str]) -> int:

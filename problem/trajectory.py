@@ -177,10 +177,11 @@ def check(ds: xr.Dataset) -> None:
             breaches.append(f"coordinate 'step' must be int64, got {steps.dtype}")
         if steps.size == 0 or np.any(np.diff(steps) <= 0):
             breaches.append("coordinate 'step' must hold increasing steps")
+    variables = ds.variables  # not ds[name], which builds a DataArray with its coordinates
     for name, (tail, _, _) in RECORDED.items():
-        if name not in ds:
+        if name not in variables:
             continue
-        variable = ds.variables[name]  # not ds[name], which builds a DataArray with its coordinates
+        variable = variables[name]
         wanted = dimensions(("replica", "step"), tail, "output" in variable.dims, variable.ndim)
         if variable.dims != wanted:
             breaches.append(f"{name!r} must have dimensions {wanted}, got {variable.dims}")

@@ -25,10 +25,8 @@ DESCENT = Descent(steps=1000, record=[0, 10, 30, 100, 300, 1000])
 
 def modes(count, d=3):
     rng = np.random.default_rng(d)
-    return [
-        Sample.from_modes(rng.uniform(0.5, 5, d), rng.standard_normal(d), noise_modes=0.2 * rng.standard_normal(d))
-        for _ in range(count)
-    ]
+    draws = ((rng.uniform(0.5, 5, (2, d)), rng.standard_normal((2, d))) for _ in range(count))
+    return [Sample.from_modes(S, beta, noise_modes=0.2 * e, risk_weights=spread) for (S, spread), (beta, e) in draws]
 
 
 def teachers(count, **options):

@@ -18,6 +18,7 @@ from .rosenbrock import Arrowheads, solve_arrowheads
 
 FEWEST_NODES = 16
 MOST_NODES = 1024
+STRIP = 512  # modes
 
 
 class Nodes(NamedTuple):
@@ -69,18 +70,24 @@ def solve_compressed(
         known_S, known_c, known_z = S, c, z0
     else:
         known_S, known_c, known_z = S[seen], c[seen], z0[seen]
+    # z = a z0 + b c / S; a and b are measured in the size of what they multiply, so that atol means what it does for z.
     least = known_c / known_S
+    size_a, size_b = (float(np.sqrt(np.mean(part**2))) or 1.0 for part in (known_z, least))
 
     def attempt(nodes: Nodes) -> np.ndarray:
         zz, zc, cc = (nodes.sums(w) for w in (known_S * known_z**2, known_z * known_c, known_c * least))
         zeros, ones = np.zeros(len(nodes.S)), np.ones(len(nodes.S))
         # a decays at the node's rate, b grows to 1 / u; du sums a zc + b cc - u (a^2 zz + 2 a b zc + b^2 cc).
-        rows = (
-            [nodes.S, nodes.S], [zeros, nodes.S], [zc, cc], [zz, cc], [zc],
-            [[problem.gain_u]], [[problem.gain_z]], [start[:1], ones, zeros],
-        )  # fmt: skip
-        *arrow, begin = (np.concatenate(parts) for parts in rows)
-        system = Arrowheads(*(array[None] for array in arrow[:5]), *arrow[5:])
+        system = Arrowheads(
+            np.concatenate([nodes.S, nodes.S])[None],
+            np.concatenate([zeros, size_b * nodes.S])[None],
+            np.concatenate([zc / size_a, cc / size_b])[None],
+            np.concatenate([zz / size_a**2, cc / size_b**2])[None],
+            zc[None] / (size_a * size_b),
+            np.array([problem.gain_u]),
+            np.array([problem.gain_z]),
+        )
+        begin = np.concatenate([start[:1], size_a * ones, zeros])
         return solve_arrowheads(system, begin[None], times, rtol, atol)[0]
 
     distinct, inverse = np.unique(known_S, return_inverse=True)
@@ -111,7 +118,8 @@ def solve_compressed(
         chosen = states[rows]
         z = np.tile(z0, (len(chosen), 1))
         for k, state in enumerate(chosen):
-            z[k, seen] = nodes.expand(state[1 : 1 + m]) * known_z + nodes.expand(state[1 + m :]) * least
+            a, b = nodes.expand(state[1 : 1 + m] / size_a), nodes.expand(state[1 + m :] / size_b)
+            z[k, slice(None) if seen.all() else seen] = a * known_z + b * least
         return z
 
     return states[:, 0], z_at
@@ -148,24 +156,38 @@ def chebyshev_nodes(S: np.ndarray, count: int) -> Nodes:
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
 def _moments(x, w, count):
-    """sum_i w_i T_n(x_i) for n = 0 ... count - 1."""
+    """sum_i w_i T_n(x_i) for n = 0 ... count - 1, in strips of modes that stay in the cache and vectorise."""
     moments = np.zeros(count)
-    for i in range(x.shape[0]):
-        before, now, twice = 1.0, x[i], 2.0 * x[i]
-        moments[0] += w[i]
+    before, now = np.empty(STRIP), np.empty(STRIP)
+    for begin in range(0, x.shape[0], STRIP):
+        some, weights = x[begin : begin + STRIP], w[begin : begin + STRIP]
+        size = some.shape[0]
+        for i in range(size):
+            moments[0] += weights[i]
+            before[i], now[i] = weights[i], weights[i] * some[i]
         for n in range(1, count):
-            moments[n] += w[i] * now
-            before, now = now, twice * now - before
+            total = 0.0
+            for i in range(size):
+                total += now[i]
+                before[i], now[i] = now[i], 2.0 * some[i] * now[i] - before[i]
+            moments[n] += total
     return moments
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
 def _clenshaw(x, coefficients):
-    """The Chebyshev series at every x."""
+    """The Chebyshev series at every x, in strips as for the moments."""
     values = np.empty_like(x)
-    for i in range(x.shape[0]):
-        twice, after, now = 2.0 * x[i], 0.0, 0.0
+    after, now = np.empty(STRIP), np.empty(STRIP)
+    for begin in range(0, x.shape[0], STRIP):
+        some, out = x[begin : begin + STRIP], values[begin : begin + STRIP]
+        size = some.shape[0]
+        for i in range(size):
+            after[i], now[i] = 0.0, 0.0
         for n in range(coefficients.shape[0] - 1, 0, -1):
-            after, now = now, coefficients[n] + twice * now - after
-        values[i] = coefficients[0] + x[i] * now - after
+            coefficient = coefficients[n]
+            for i in range(size):
+                after[i], now[i] = now[i], coefficient + 2.0 * some[i] * now[i] - after[i]
+        for i in range(size):
+            out[i] = coefficients[0] + some[i] * now[i] - after[i]
     return values

@@ -138,7 +138,7 @@ def _stages(s, p, q, D, E, gain_u, gain_y, state, h, argument, right_side, K, af
         row[i + m] -= 2.0 * gain_u * u * E[i] * y[i]
     for i in range(y.shape[0]):
         schur -= row[i] * column[i]
-    schur += g + gain_u * corner
+    schur = 1.0 / (g + gain_u * corner + schur)
     for j in range(6):
         a0, a1, a2, a3, a4 = argument[j, 0], argument[j, 1], argument[j, 2], argument[j, 3], argument[j, 4]
         c0, c1, c2 = right_side[j, 0] * over_h, right_side[j, 1] * over_h, right_side[j, 2] * over_h
@@ -155,7 +155,7 @@ def _stages(s, p, q, D, E, gain_u, gain_y, state, h, argument, right_side, K, af
             tail[i], right[i] = v, x
         for i in range(m):
             pull -= 2.0 * at * E[i] * tail[i] * tail[i + m]
-        first = (first + gain_u * pull) / schur
+        first = (first + gain_u * pull) * schur
         after[0], K[j, 0], stage = at, first, K[j, 1:]
         for i in range(y.shape[0]):
             stage[i] = right[i] + column[i] * first
@@ -196,13 +196,13 @@ def _solve(s, p, q, D, E, gain_u, gain_y, starts, times, rtol, atol, argument, r
                     reached += 1
                 else:
                     t += h
-                factor = min(5.0, 0.9 * max(error, 1e-10) ** -0.25)
+                factor = min(5.0, 0.9 / np.sqrt(np.sqrt(max(error, 1e-10))))
                 if rejected:
                     factor = min(1.0, factor)
                 step = max(step, h * factor) if cut else h * factor
                 rejected = False
             else:
-                step = h * max(0.2, 0.9 * error**-0.25) if error == error else 0.1 * h
+                step = h * max(0.2, 0.9 / np.sqrt(np.sqrt(error))) if error == error else 0.1 * h
                 rejected = True
                 K[:] = 0.0  # what is not finite must not meet the weights that are zero
                 if t + 1e-3 * step == t:
