@@ -150,8 +150,10 @@ def _double_descent(problem: Options, options: Options, console: Console) -> Mad
 
 
 def _vector_field(problem: Options, options: Options, console: Console) -> Made:
-    if "plane" not in options:
-        return _run(problem, options, console)
+    return _run(problem, options, console) if "plane" not in options else _field(problem, options, console)
+
+
+def _field(problem: Options, options: Options, console: Console) -> Made:
     told = read_problem(problem)
     run = replicas(*draw_problem(told), told.descent)
     replica = options.get("replica", 0)
@@ -223,6 +225,11 @@ ENTRIES: dict[str, Entry] = {
     "vector-field": Entry(
         "planes of the rank-one vector field, with nullclines and fixed points",
         _vector_field,
+        (*RUN, "plane", "fix", "extent", "grid"),
+    ),
+    "phase-portraits": Entry(
+        "every plane of the rank-one dynamics, with paths, nullclines and fixed points by their kind",
+        _field,
         (*RUN, "plane", "fix", "extent", "grid"),
     ),
     "double-descent": Entry(

@@ -104,16 +104,23 @@ def figure(
     draws: Annotated[
         int | None, typer.Option(help="Published results: how many random draws to average.", metavar="INT")
     ] = None,
-    plane: Annotated[str | None, typer.Option(help="vector-field: axes, e.g. u,z1 or w1,w2.", metavar="A,B")] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            help="vector-field: axes, e.g. u,z1 or w1,w2. phase-portraits: overview, all, or one family: u,z1; u,z2; "
+            "z1,z2; uz1,uz2; u,z1,z2; w1,w2; error; velocity.",
+            metavar="A,B|NAME",
+        ),
+    ] = None,
     fix: Annotated[
         list[str] | None,
-        typer.Option(help="vector-field: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES"),
+        typer.Option(help="Fields: a fixed coordinate, e.g. z2=1,5,10 (one panel a value).", metavar="C=VALUES"),
     ] = None,
     extent: Annotated[
-        float | None, typer.Option("--range", help="vector-field: half-width of the axes (default 10, or the run).")
+        float | None, typer.Option("--range", help="Fields: half-width of what varies (default 10, or the run).")
     ] = None,
     grid: Annotated[
-        int | None, typer.Option(help="vector-field: arrows along each axis (default 20, fewer in small panels).")
+        int | None, typer.Option(help="Fields: arrows along each axis (default 20, fewer in small panels).")
     ] = None,
     problem: dict[str, Any],
 ) -> None:
@@ -127,6 +134,8 @@ def figure(
     Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
 
     twinmodes figure vector-field --plane u,z1 --fix z2=1,5,10 --dim 2 --samples 10
+
+    twinmodes figure phase-portraits --preset notebook --plane error
 
     twinmodes figure gap --steps 4000
 

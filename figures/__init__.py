@@ -8,6 +8,7 @@ from . import (
     double_descent,
     gap,
     modes,
+    phase_portraits,
     published_advani_saxe,
     published_heckel_yilmaz,
     published_heckel_yilmaz_relu,
@@ -24,6 +25,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "risk": risk.draw,
     "modes": modes.draw,
     "vector-field": vector_field.draw,
+    "phase-portraits": phase_portraits.draw,
     "gap": gap.draw,
     "olmin-lindsten": published_olmin_lindsten.draw,
     "advani-saxe": published_advani_saxe.draw,
@@ -35,4 +37,4 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "double-descent": double_descent.draw,
 }
 
-__all__ = ["FIGURES", "double_descent", "gap", "modes", "risk", "save", "vector_field"]
+__all__ = ["FIGURES", "double_descent", "gap", "modes", "phase_portraits", "risk", "save", "vector_field"]

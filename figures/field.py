@@ -16,7 +16,8 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..theory.nullclines import Nullcline
+from ..theory.nullclines import Nullcline, side_of_fold
+from ..theory.planes import Plane, positions, velocities
 from ..theory.still_points import StillPoint
 
 NULLCLINES: Any = (("#c51b7d", "-"), ("#e66101", (0, (3.2, 1.6))))
@@ -50,6 +51,26 @@ def draw_arrows(axes: Any, where: Sequence[np.ndarray], moves: Sequence[np.ndarr
         *where, *(part / size for part in moves), *([] if "color" in look else [speed]), pivot="mid", units="width",
         headwidth=4, headlength=4, headaxislength=3.5, **settings,
     )  # fmt: skip
+
+
+def draw_sheets(axes: Axes, plane: Plane, at: Sequence[np.ndarray], grid: int) -> list[Any]:
+    """Draw the arrows of a plane of the error on its logarithmic axis, those beyond the fold thinner."""
+    (x, error), (dx, dE) = positions(plane, *at), velocities(plane, *at)
+    beyond = ~side_of_fold(plane, *at)
+    axes.set_box_aspect(1)  # so that directions on the page are known before the layout is
+    (left, right), (low, high) = axes.get_xlim(), np.log(axes.get_ylim())
+    angle = np.degrees(np.arctan2(dE / error / (high - low), dx / (right - left)))
+    drawn = []
+    for sheet, share in ((~beyond, 1.0), (beyond, 0.55)):
+        if sheet.any():
+            look = {"angles": angle[sheet], "width": 0.07 * share / grid}
+            drawn.append(draw_arrows(axes, (x[sheet], error[sheet]), (dx[sheet], dE[sheet]), grid, **look))
+    return drawn
+
+
+def lifted(points: list[StillPoint], bottom: float) -> list[StillPoint]:
+    """Lift points of no error, which a logarithmic axis does not have, to the lower edge."""
+    return [p._replace(point=np.array([p.point[0], max(p.point[1], 1.1 * bottom)])) for p in points]
 
 
 def draw_nullclines(axes: Axes, curves: Sequence[Nullcline]) -> None:

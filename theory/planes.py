@@ -197,10 +197,7 @@ def scale_velocity(plane: Plane, *values: Any) -> np.ndarray:
 def derivatives(plane: Plane, function: Any, *values: Any) -> np.ndarray:
     """Return the derivatives of `positions` or `velocities` with respect to the varied coordinates, to rounding.
 
-    Returns
-    -------
-    numpy.ndarray, shape (..., n, n)
-        Rows are axes, columns varied coordinates. By a step along the imaginary axis, which subtracts nothing.
+    Shape (..., n, n): rows are axes, columns varied coordinates. A step along the imaginary axis subtracts nothing.
     """
     values = tuple(np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values)))
     columns = []

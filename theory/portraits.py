@@ -146,7 +146,8 @@ def portraits(
             count = row.grid if grid is None else whole(grid, "grid", minimum=2)
             found.append(Portrait(family, plane, held, tuple(own[name] for name in row.varied), count, number_of))
     if not found:
-        raise ValueError(f"no plane of {family} holds {', '.join(fixed) or 'u other than 0'}; fix other coordinates")
+        asked = f"while {', '.join(fixed)} is held" if fixed else "at u = 0"
+        raise ValueError(f"{family} has no plane {asked}; hold what does not vary, weights at u other than 0")
     return found
 
 
