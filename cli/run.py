@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..problem import STARTS, draw, predicted_curvature, replicas
-from ..problem.descent import LOSSES, MEASURES, OPTIMIZERS
+from ..problem.descent import LOSSES, MEASURES, OPTIMIZERS, SAMPLINGS
 from ..problem.replicas import DRAWS
 from ..problem.risk import RISKS
-from ..problem.stability import final_scale
+from ..problem.schedule import SCHEDULES
+from ..problem.stability import final_scale, stability_threshold
 from ..problem.tables import DATASETS
 from ..problem.teacher import BETAS, DESIGNS, NOISE_IN, SPECTRA
 from .names import DTYPES, SIDES, checked_sides, checked_training
@@ -90,7 +91,7 @@ def describe(options: dict[str, Any]) -> int:
     run = replicas(samples[:1], starts[:1], problem.descent)
     sample, weights, rates = run.samples[0], run.weights[0], run.rates[0]
     modes = sample.modes
-    curvature, exact = predicted_curvature(sample, weights, rates, run.gain)
+    curvature, exact = predicted_curvature(sample, weights, rates, run.mean_gain)
     rows: list[tuple[str, Any]] = [
         ("sample", repr(sample)),
         ("start", repr(weights)),
@@ -108,11 +109,9 @@ def describe(options: dict[str, Any]) -> int:
         rows.append(("u at the start", factors.u))
         rows.append(("predicted final u", final_scale(sample, factors.u, modes.to_modes(factors.z), rates)))
     if curvature > 0:
-        first = problem.descent.lr if problem.descent.lr is not None else run.descent.lr
-        first = first[0] if isinstance(first, tuple) else first
         note = "" if exact else " (estimate for this start)"
-        rows.append((f"stability threshold of lr{note}", 2 * first / curvature))
-        rows.append(("learning rate / threshold", curvature / 2))
+        rows.append((f"stability threshold of lr{note}", stability_threshold(sample, weights, run.descent)))
+        rows.append(("learning rate / threshold", curvature / (2 * (1 + run.descent.momentum))))
     Console().print(description_table(rows))
     return 0
 
@@ -135,6 +134,8 @@ def names() -> int:
         ("replicate", DRAWS),
         ("measures", MEASURES),
         ("optimizers", OPTIMIZERS),
+        ("samplings of mini-batches", SAMPLINGS),
+        ("schedules", (*SCHEDULES, "STEP:FACTOR,...")),
         ("dtypes", DTYPES),
         ("sides", SIDES),
     ):
