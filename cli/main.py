@@ -47,8 +47,8 @@ def compare(
     sides: Annotated[
         str | None,
         typer.Option(
-            help="Sides to run: recursion, flow, modified, mean-flow (of mini-batches), trained (default: recursion, flow and trained, "
-            "as far as they can follow the descent)."
+            help="Sides to run: recursion, flow, modified, mean-flow (of mini-batches), trained (default: recursion, "
+            "flow and trained, as far as they can follow the descent)."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
