@@ -11,7 +11,8 @@ from twinmodes.compare import agreement, compare, load, save
 from twinmodes.empirical import train
 from twinmodes.empirical.networks import DiagonalNet, linear_module, relu_module
 from twinmodes.empirical.probe import FRESH_ROWS, is_linear, risk_rows
-from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, check
+from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, check, row_batches
+from twinmodes.problem.fresh import fresh_rows
 from twinmodes.problem.trajectory import RECORDED
 from twinmodes.theory import gradient_descent
 
@@ -26,7 +27,7 @@ DESCENTS = {
     "decaying": {"weight_decay": 0.2, "schedule": "cosine", "momentum": 0.5},
     "adam": {"optimizer": "adam", "batch": 4, "weight_decay": 0.1, "schedule": [(20, 0.3)]},
     "frozen": {"frozen": (1,), "loss": "half"},
-    "rates": {"lr": "per layer", "loss": "mean", "schedule": "linear", "risk": "absolute"},
+    "rates": {"lr": "per layer", "loss": "mean", "batch": 4, "schedule": "linear", "risk": "absolute"},
 }
 
 
@@ -120,10 +121,14 @@ def test_a_relu_net_with_biases_follows_numpy(relative):
     assert "weight" not in ds and "mode_strength" not in ds and "weight_norm_group" in ds and (ds["rank"] == 5).all()
 
 
-def test_fresh_rows_measure_the_population_s_risk():
-    sample = LinearTeacher(
-        dim=6, samples=20, design="exact", rotated=True, kappa=5, standardize=True, noise=0.2
-    ).sample(2)
+@pytest.mark.parametrize("design", ["exact", "gaussian"])
+def test_fresh_rows_measure_the_population_s_risk(design):
+    """Five rows have a large mean, which standardising takes off fresh rows too."""
+    rotated = design == "exact"
+    teacher = LinearTeacher(
+        dim=6, samples=5, design=design, rotated=rotated, kappa=5, standardize=not rotated, noise=0.2
+    )
+    sample = teacher.sample(1)  # the mean makes a third of the squared risk
     w = np.linspace(-1, 1, 6)
     inputs, targets, _ = risk_rows(sample)
     for kind in ("squared", "absolute"):
@@ -132,6 +137,17 @@ def test_fresh_rows_measure_the_population_s_risk():
         z = (errors.mean() - sample.risk(w, kind)) / error
         print(f"{kind}: {errors.mean()} with a standard error of {error}, off by {z} of them")
         assert abs(z) < 4
+
+
+def test_no_row_is_both_learned_from_and_tested_on():
+    sample = LinearTeacher(dim=2, samples=4, noise=0.1).sample(0)
+    learned, _ = row_batches(sample, Descent(steps=9, batch=50, sampling="online"))(9)
+    tested, _ = fresh_rows(sample, 450)
+    assert not np.intersect1d(learned, tested).size
+    assert np.array_equal(fresh_rows(sample, 450)[0], tested)
+
+
+def test_other_samples_are_tested_on_the_rows_they_have():
     test = Sample(np.eye(6), np.ones(6), X_test=np.ones((2, 6)), y_test=[1.0, 2.0])
     assert risk_rows(test).kind == "test rows" and np.array_equal(risk_rows(test).targets, [[1.0], [2.0]])
     assert np.array_equal(risk_rows(Sample(np.eye(6), np.ones(6))).targets, np.ones((6, 1)))
@@ -213,6 +229,17 @@ def test_one_replica_diverges_and_others_go_on():
     bad = int(ds.diverged_step[0])
     assert np.isfinite(ds.loss[0, :bad]).all() and np.isnan(ds.loss[0, bad:]).all() and np.isnan(ds.W1[0, 1]).all()
     assert np.isfinite(ds.loss[1]).all() and np.isfinite(ds.W1[1]).all() and int(ds.diverged_step[1]) == -1
+
+
+def test_a_relu_net_has_not_converged_where_a_linear_one_would_have():
+    rng = np.random.default_rng(1)
+    sample = Sample(rng.standard_normal((12, 2)), rng.standard_normal(12))
+    start, descent = Gaussian(0.7, 0.3, hidden=40).weights(sample, 0), Descent(steps=300, lr=0.01, record=20)
+    relu = train(sample, start, descent, module=lambda s, w, seed: relu_module(w, bias=True))
+    assert 1e-3 < float(relu.loss[0, -1] / relu.irreducible_loss[0]) < 0.9 and relu.status.item() == "running"
+    linear = train(sample, start, descent, module=plain)
+    assert float(linear.loss[0, -1]) == pytest.approx(float(linear.irreducible_loss[0]), rel=1e-9)
+    assert linear.status.item() == "converged"
 
 
 def test_an_interruption_keeps_the_replicas_that_are_done():
