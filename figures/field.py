@@ -107,6 +107,7 @@ def draw_points_by_kind(axes: Any, points: Sequence[StillPoint]) -> None:
             label = f"{_plural(kind)} (a curve)" if whole else f"slice only: {_plural(kind)} (a curve)"
             axes.plot(*np.transpose(found), marker="." if kind != "saddle" else "_", label=label, **dots)
         elif whole:
+            edge["zorder"] = 5.5 if kind == "minimum" else 5.3
             axes.plot(*np.transpose(found), label=kind, **edge, **STARS[kind])
         else:
             look = {"marker": HOLLOW[kind], "markersize": 5, "markerfacecolor": "white"}
