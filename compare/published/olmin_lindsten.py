@@ -183,7 +183,7 @@ def trained_error(
     weights = Weights(hidden * (start / u), u * hidden.T)
     steps = np.rint(np.asarray(times) / step).astype(np.int64)
     descent = Descent(steps=int(steps[-1]), lr=coupling / 2 * step, loss="half", record=np.unique(steps))
-    run = train(sample, weights, descent)
+    run = train(sample, weights, descent, device="cpu", progress=False)
     z = run.weight.sel(step=steps).isel(replica=0).transpose("step", "output", "feature").values
     z = np.diagonal(z, axis1=1, axis2=2)
     target = s / variance - noise / root

@@ -19,7 +19,7 @@ from ...theory.one_layer import expected_risk
 from ..bumps import turning_points
 from .table import Row, bootstrap_error, difference_error, table
 
-DRAWS, LATE = 40, 1e7
+BATCH, DRAWS, LATE = 40, 240, 1e7
 QUANTITIES = ("first minimum: t", "first minimum: E", "peak: t", "peak: E")
 # (n, d, p, kappa): first minimum (t, E), peak (t, E), late E; None: no peak.
 ROWS: dict[tuple[int, int, int, float], tuple[str, ...]] = {
@@ -70,7 +70,15 @@ def two_scales(samples: int, dim: int, ones: int, kappa: float, seed: int = 0) -
 
 
 def multi_scale(
-    samples: int, dim: int, ones: int, kappa: float, *, draws: int = DRAWS, seed: int = 0, times: Any = None
+    samples: int,
+    dim: int,
+    ones: int,
+    kappa: float,
+    *,
+    draws: int = BATCH,
+    seed: int = 0,
+    batch: int = BATCH,
+    times: Any = None,
 ) -> xr.Dataset:
     """Return the generalisation error of gradient descent, averaged over draws, and where the average turns.
 
@@ -80,17 +88,20 @@ def multi_scale(
         As for `two_scales`.
     draws, seed : int
         How many, and the first seed.
+    batch : int
+        Of how many draws a mean curve is whose turns are looked for. A mean of more draws peaks later where single late
+        ones decide; so further draws make further batches, and what is found is averaged over them.
     times : array_like of int, shape (m,), optional
-        Updates, increasing; default every one up to 100, then 1% apart, up to 1e7.
+        Updates, increasing; default every one up to 100, then 2% apart, up to 1e7.
 
     Returns
     -------
     xarray.Dataset
         ``error`` (draw, time), ``E(t) = |F w(t) - w*|^2 / (2 d)``; ``mean`` and ``mean_error``, its standard error
-        (time). Of the mean curve ``first_minimum_time``, ``first_minimum``, ``peak_time`` (to the spacing of times),
-        ``peak`` (the largest value after the first minimum) and ``bumps`` (1, or 0 where it falls all the time: the
-        others are NaN); ``late`` (at infinite time) and ``last`` (at the last time). ``turn_error``: standard errors of
-        the first four by resampling the draws.
+        (time). Of the batches' mean curves ``first_minimum_time``, ``first_minimum``, ``peak_time`` (to the spacing of
+        times), ``peak`` (the largest value after the first minimum) and ``bumps``, the share that rises again at all
+        (where none does, the others are NaN); ``turn_error``: standard errors of the first four for one batch, by
+        resampling. ``late`` (at infinite time) and ``last`` (at the last time) of all draws.
 
     Raises
     ------
@@ -100,11 +111,12 @@ def multi_scale(
     Notes
     -----
     Step size 1/lambda_max of X'X in each draw, so that modes decay as (1 - lambda/lambda_max)^t; w(0) = 0. Single draws
-    turn at other times than their mean: at kappa = 1e5 their peaks lie at 270 in the mean, the mean curve's at 335.
+    turn at other times than their mean: at kappa = 1e5 their peaks lie at 270 in the mean, those of 40 at 330.
     """
-    draws = whole(draws, "draws", minimum=2)
+    draws, batch = whole(draws, "draws", minimum=2), whole(batch, "batch", minimum=1)
+    batch = min(batch, draws)
     if times is None:
-        times = np.unique(np.concatenate([np.arange(101), np.geomspace(100, LATE, 1160).round()]))
+        times = np.unique(np.concatenate([np.arange(101), np.geomspace(100, LATE, 580).round()]))
     times = np.asarray(times)
     curves, late = [], []
     for s in range(seed, seed + draws):
@@ -127,8 +139,13 @@ def multi_scale(
         late.append(risk[-1])
     error = np.array(curves)
     mean = error.mean(axis=0)
-    at, height, peak_at, peak = _first_bump(mean, times)
-    spread = bootstrap_error(error, lambda again: np.array(_first_bump(again.mean(axis=0), times)))
+
+    def turns(some: np.ndarray) -> np.ndarray:
+        return np.array(_first_bump(some.mean(axis=0), times))
+
+    found = np.array([turns(error[first : first + batch]) for first in range(0, draws - batch + 1, batch)])
+    rising = np.isfinite(found[:, 0])
+    at, height, peak_at, peak = found[rising].mean(axis=0) if rising.any() else np.full(4, np.nan)
     return xr.Dataset(
         {
             "error": (("draw", "time"), error, {"long_name": "generalisation error", "units": "1"}),
@@ -138,18 +155,18 @@ def multi_scale(
             "first_minimum": height,
             "peak_time": peak_at,
             "peak": peak,
-            "bumps": float(math.isfinite(peak)),
+            "bumps": float(rising.mean()),
             "late": float(np.mean(late)),
             "last": float(mean[-1]),
             "last_error": float(error[:, -1].std(ddof=1) / math.sqrt(draws)),
-            "turn_error": ("quantity_of_turn", spread),
+            "turn_error": ("quantity_of_turn", bootstrap_error(error, turns, size=batch)),
         },
         {
             "time": ("time", times, {"long_name": "step (updates)", "units": "1"}),
             "draw": np.arange(seed, seed + draws),
             "quantity_of_turn": list(QUANTITIES),
         },
-        attrs={"samples": samples, "dim": dim, "ones": ones, "kappa": kappa},
+        attrs={"samples": samples, "dim": dim, "ones": ones, "kappa": kappa, "batch": batch},
     )
 
 
@@ -159,15 +176,16 @@ def reproduce(*, seed: int = 0, draws: int = DRAWS) -> xr.Dataset:
     Parameters
     ----------
     seed, draws : int
-        As for `multi_scale`; published are means of 40 draws.
+        As for `multi_scale`; published are means of 40 draws, ours of six times as many.
 
     Returns
     -------
     xarray.Dataset
         ``mean``, ``mean_error`` and ``error`` with the dimension ``curve``, and the table along ``row``. Tolerances are
-        three standard errors of the difference of two such means.
+        three standard errors of the difference of their mean and ours.
     """
     curves, rows = [], []
+    difference = math.sqrt(1 + 1 / max(1, draws // BATCH))  # one batch of theirs, some of ours
     for (samples, dim, ones, kappa), printed in ROWS.items():
         found = multi_scale(samples, dim, ones, kappa, draws=draws, seed=seed)
         label = f"n, d, p = {samples}, {dim}, {ones}; kappa = {kappa:g}"
@@ -178,11 +196,11 @@ def reproduce(*, seed: int = 0, draws: int = DRAWS) -> xr.Dataset:
             continue
         ours = (found.first_minimum_time, found.first_minimum, found.peak_time, found.peak)
         for quantity, text, value, error in zip(QUANTITIES, printed, ours, found.turn_error.values, strict=False):
-            rows.append(Row(label, quantity, text, float(value), difference_error(float(error), draws, DRAWS)))
+            rows.append(Row(label, quantity, text, float(value), float(error) * difference))
         if printed[-1] == "0":
             rows.append(Row(label, "late E", "0", float(found.late), tolerance=ROUNDING))
         else:
-            error = difference_error(float(found.last_error), draws, DRAWS)
+            error = difference_error(float(found.last_error), draws, BATCH)
             rows.append(Row(label, f"E at t = {LATE:.0e}", printed[-1], float(found["last"]), error))
     joined = xr.concat(curves, "curve", combine_attrs="drop")
     settings = np.array(list(ROWS), dtype=float).T

@@ -97,8 +97,10 @@ def table(rows: Sequence[Row]) -> xr.Dataset:
     )
 
 
-def bootstrap_error(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> np.ndarray:
-    """Return the standard error of a statistic over draws, by drawing them again with replacement.
+def bootstrap_error(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, size: int | None = None
+) -> np.ndarray:
+    """Return the standard error of a statistic over draws, by drawing them again with replacement (seed 0).
 
     Parameters
     ----------
@@ -106,16 +108,16 @@ def bootstrap_error(values: np.ndarray, statistic: Callable[[np.ndarray], np.nda
         Independent draws.
     statistic : callable
         ``statistic(values)`` returns a number or an array.
-    seed : int
-        Of the resampling.
+    size : int, optional
+        Of how many draws the statistic is; default of as many as there are.
 
     Returns
     -------
     numpy.ndarray, of the statistic's shape
         Over the resamples where it is finite; NaN where there are fewer than two of them.
     """
-    rng = np.random.default_rng(seed)
-    again = np.array([statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)])
+    rng, size = np.random.default_rng(0), len(values) if size is None else size
+    again = np.array([statistic(values[rng.integers(0, len(values), size)]) for _ in range(RESAMPLES)])
     finite = np.isfinite(again)
     count = finite.sum(axis=0)
     mean = np.where(finite, again, 0.0).sum(axis=0) / np.maximum(count, 1)
