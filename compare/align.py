@@ -39,7 +39,7 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If a side breaks the contract, or steps, replicas or problems differ.
+        If a side breaks the contract, or steps, replicas, layers or problems differ.
 
     Notes
     -----
@@ -59,6 +59,13 @@ def align(trajectories: Mapping[str, xr.Dataset]) -> xr.Dataset:
                 f"sides {first_name!r} and {name!r} must record the same steps of the same replicas, got "
                 f"{first.sizes['step']} x {first.sizes['replica']} and {ds.sizes['step']} x {ds.sizes['replica']}; "
                 "give both the same Descent"
+            )
+        layers = first.weight_norm.sizes["layer"], ds.weight_norm.sizes["layer"]
+        if layers[0] != layers[1]:
+            raise ValueError(
+                f"sides {first_name!r} and {name!r} must have the same layers, got {layers[0]} and {layers[1]} "
+                "parameter tensors; biases and other tensors leave the few coordinates that theory follows "
+                "(THEORY section 3), so compare such a network alone or with its like"
             )
         kind = ds.attrs.get("kind", SIDE_ATTRIBUTES["kind"])
         choice(kind, f'attrs["kind"] of side {name!r}', KINDS)

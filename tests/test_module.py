@@ -284,10 +284,15 @@ def test_compare_takes_a_module_as_a_side():
     def rectified(sample, weights, descent):
         return train(sample, weights, descent, module=lambda sample, weights, seed: torch.nn.Linear(4, 1))
 
+    def biased(sample, weights, descent):
+        return train(sample, weights, descent, module=lambda sample, weights, seed: linear_module(weights))
+
     alone = compare(teacher, None, descent, {"net": rectified}, seed=3, count=2)
     assert alone.start_seed.values.tolist() == [3, 4] and not np.allclose(*alone.loss.values[0])
     with pytest.raises(ValueError, match="weights=None belongs to train"):
         compare(teacher, None, descent, ["recursion"])
+    with pytest.raises(ValueError, match=r"2 and 4 parameter tensors; biases .* leave the few coordinates"):
+        compare(teacher, RankOne(hidden=3), descent, {"recursion": "recursion", "net": biased})
 
 
 ONE = Sample(np.eye(3), np.ones(3))
