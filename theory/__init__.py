@@ -10,6 +10,7 @@ from .necessary_conditions import necessary_conditions
 from .one_layer import ExpectedRisk, expected_risk, one_layer, risk_by_mode
 from .recursion import gradient_descent
 from .stopping import OptimalStop, aligned_rates, optimal_stop
+from .strength import mode_strength
 
 __all__ = [
     "AlignedModes",
@@ -26,6 +27,7 @@ __all__ = [
     "gradient_descent",
     "gradient_flow",
     "mean_flow",
+    "mode_strength",
     "modified_flow",
     "necessary_conditions",
     "one_layer",
