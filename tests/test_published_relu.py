@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from twinmodes.compare import load, save
+from twinmodes.compare.published import PUBLISHED
 from twinmodes.compare.published import heckel_yilmaz_relu as relu
 
 
@@ -24,3 +26,12 @@ def test_a_smaller_step_for_both_has_no_bump_either():
     assert float(ds.rise[0]) == 0 and float(ds.risk[0, -1]) < float(ds.risk[0, 0])
     with pytest.raises(ValueError, match="steps must be a whole number >= 60"):
         relu.relu_descents(relu.LR, steps=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1000])
+def test_the_table_is_met(seed, tmp_path):
+    ds = PUBLISHED["heckel-yilmaz-relu"](seed=seed)
+    print(ds[["ours", "published", "tolerance"]].to_dataframe())
+    assert ds.met.all() and ds.attrs["content"] == "heckel-yilmaz-relu"
+    assert load(save(ds, tmp_path / "x.nc")).equals(ds)
