@@ -13,8 +13,8 @@ class Network(NamedTuple):
 
     ``names`` of the P parameter tensors, which are the record's layers; ``numbers``, the layer that each belongs to
     where a descent counts layers; ``rates``, their learning rates, zero where frozen (B, P); ``start_losses`` (B,), by
-    which divergence is judged; ``linear``, whether predictions are linear in the inputs; ``risk_kind``, what the risk is
-    measured on; ``seeds`` (B,) they were made with; ``settings``, how.
+    which divergence is judged; ``linear``, whether predictions are linear in the inputs; ``risk_kind``, what the risk
+    is measured on; ``seeds`` (B,) they were made with; ``settings``, how.
     """
 
     names: tuple[str, ...]
