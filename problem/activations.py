@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import erf, expit
 
 from .validate import choice
 
@@ -23,20 +23,25 @@ class Activation(NamedTuple):
     slope: Function
 
 
+def logistic(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + e^-x), to the last digits also where it is tiny."""
+    return np.exp(-np.logaddexp(0.0, -x))
+
+
 def _softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, SOFTPLUS_BETA * x) / SOFTPLUS_BETA
 
 
 def _swish_slope(x: np.ndarray) -> np.ndarray:
-    s = expit(SWISH_BETA * x)
+    s = logistic(SWISH_BETA * x)
     return s + SWISH_BETA * x * s * (1 - s)
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "erf": Activation(erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
+    "erf": Activation(np.vectorize(math.erf, otypes=[np.float64]), lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
     "relu": Activation(lambda x: np.maximum(x, 0.0), lambda x: (x > 0).astype(np.float64)),
-    "softplus": Activation(_softplus, lambda x: expit(SOFTPLUS_BETA * x)),
-    "swish": Activation(lambda x: x * expit(SWISH_BETA * x), _swish_slope),
+    "softplus": Activation(_softplus, lambda x: logistic(SOFTPLUS_BETA * x)),
+    "swish": Activation(lambda x: x * logistic(SWISH_BETA * x), _swish_slope),
     "tanh": Activation(np.tanh, lambda x: 1 / np.cosh(np.clip(x, -350, 350)) ** 2),
 }
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
+from .activations import logistic
 from .validate import choice, number, real_array
 
 KINDS = ("hinge", "softhinge", "quadratic-hinge")
@@ -69,14 +69,14 @@ class MarginLoss:
         """Return its derivative by f, (..., P)."""
         force = self.margin - self.alpha * f * y
         if self.kind == "softhinge":
-            return -y * expit(self.beta * force)
+            return -y * logistic(self.beta * force)
         return -y * (np.maximum(force, 0.0) if self.kind == "quadratic-hinge" else (force > 0).astype(np.float64))
 
     def curvature(self, f: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return its second derivative by f, (..., P), for labels +1 and -1."""
         force = self.margin - self.alpha * f * y
         if self.kind == "softhinge":
-            s = expit(self.beta * force)
+            s = logistic(self.beta * force)
             return self.alpha * self.beta * s * (1 - s)
         return self.alpha * (force > 0) if self.kind == "quadratic-hinge" else np.zeros_like(force)
 
