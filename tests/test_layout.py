@@ -27,7 +27,7 @@ LIBRARIES = {
     "problem": {"numpy", "xarray", "sklearn"},
     "theory": {"numpy", "xarray", "scipy", "numba", "sympy"},
     "empirical": {"numpy", "xarray", "torch", "rich"},
-    "compare": {"numpy", "xarray", "scipy"},
+    "compare": {"numpy", "xarray", "scipy", "threadpoolctl", "zarr", "icechunk", "dask", "distributed"},
     "figures": {"numpy", "xarray", "matplotlib"},
     "cli": {"numpy", "xarray", "torch", "typer", "rich"},
 }

@@ -1,0 +1,244 @@
+"""The store of a sweep: an Icechunk repository (transactional Zarr); shards of cells appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import icechunk
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
+from zarr.errors import BaseZarrError
+
+from .cells import Rectangle, block_shape
+from .contents import Plan, Variable
+from .coordinates import coordinates
+from .grid import Grid, restored
+
+FORMAT = 1
+BRANCH = "main"
+COMPRESSED = (ZstdCodec(level=3), Crc32cCodec())  # what a disk garbles is noticed when it is read
+PACKAGES = ("twinmodes", "numpy", "scipy", "torch", "numba", "xarray", "zarr", "icechunk")
+
+icechunk.set_logs_filter("error")  # its local storage warns of concurrent commits, of which there are none here
+
+
+class Stored(NamedTuple):
+    """What a store says of itself.
+
+    ``grid`` is as the user has it; ``layout`` the same with later values behind earlier ones, as it lies in the arrays;
+    ``shapes`` what the layout's shape was at first and after each extension.
+    """
+
+    grid: Grid
+    layout: Grid
+    shapes: tuple[tuple[int, ...], ...]
+    attributes: dict[str, Any]
+
+
+def open_repository(path: Path, *, create: bool = False) -> icechunk.Repository | None:
+    """Open a store; None where there is none yet.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else.
+    RuntimeError
+        If it is a store that cannot be read.
+    """
+    if not path.is_dir():
+        return None
+    storage = icechunk.local_filesystem_storage(str(path))
+    others = [entry.name for entry in path.iterdir()]
+    try:
+        if icechunk.Repository.exists(storage):
+            return icechunk.Repository.open(storage)
+        ours = {"refs", "snapshots", "manifests", "transactions", "chunks", "overwritten", "config.yaml", "repo"}
+        if set(others) - ours:
+            raise ValueError(f"{path} holds other files and no sweep; choose another store")
+        if not create:
+            return None
+        for entry in others:  # left by a sweep that was killed while it made the store
+            shutil.rmtree(path / entry) if (path / entry).is_dir() else (path / entry).unlink()
+        return icechunk.Repository.create(storage)
+    except (icechunk.IcechunkError, OSError) as error:
+        raise RuntimeError(
+            f"{path} cannot be read ({_reason(error)}); nothing was changed: put back its files from a copy, or choose "
+            "another store"
+        ) from None
+
+
+def read_stored(repository: icechunk.Repository, path: Path) -> Stored | None:
+    """Read what a store says of itself; None where it is still empty.
+
+    Raises
+    ------
+    ValueError
+        If it is no sweep of ours, or of a newer format.
+    RuntimeError
+        If it cannot be read.
+    """
+    with readable(path):
+        store = repository.readonly_session(BRANCH).store
+        if not list(sync(_listed(store))):
+            return None
+        attributes = dict(zarr.open_group(store, mode="r").attrs)
+    found = attributes.get("twinmodes_sweep_format")
+    if found is None:
+        raise ValueError(f"{path} is an Icechunk repository, but no sweep of twinmodes; choose another store")
+    if not isinstance(found, int) or found > FORMAT:
+        raise ValueError(f"{path} has format {found}, this version reads up to {FORMAT}; update twinmodes")
+    grid, layout = (restored(str(attributes[key])) for key in ("grid", "layout"))
+    return Stored(grid, layout, tuple(map(tuple, json.loads(str(attributes["shapes"])))), attributes)
+
+
+def create_arrays(repository: icechunk.Repository, path: Path, grid: Grid, plan: Plan) -> None:
+    """Write an empty sweep: every array with nothing in it, and the coordinates."""
+    with committed(repository, path, f"a sweep of {grid.size} cells") as group:
+        for variable in plan.variables:
+            _create(group, variable, grid)
+        describe(group, grid, grid, (grid.shape,), plan)
+
+
+def extend_arrays(
+    repository: icechunk.Repository, path: Path, stored: Stored, grid: Grid, layout: Grid, plan: Plan
+) -> Stored:
+    """Make room for the values that a grid adds to a stored one; what is there stays where it is."""
+    added = layout.shape != stored.layout.shape
+    shapes = (*stored.shapes, layout.shape) if added else stored.shapes
+    with committed(repository, path, f"extended to {layout.size} cells") as group:
+        for variable in plan.variables:
+            array_of(group, variable.name).resize((*layout.shape, *variable.sizes))
+        describe(group, grid, layout, shapes, plan)
+    return Stored(grid, layout, shapes, dict(stored.attributes))
+
+
+@contextmanager
+def committed(repository: icechunk.Repository, path: Path, message: str) -> Iterator[zarr.Group]:
+    """Give the store's group to write to, and commit what was written; nothing of it stays if anything fails.
+
+    Raises
+    ------
+    RuntimeError
+        If it cannot be written: the disk is full, or somebody else wrote.
+    """
+    try:
+        session = repository.writable_session(BRANCH)
+        yield zarr.open_group(session.store, mode="a")
+        if session.has_uncommitted_changes:
+            session.commit(message, metadata={"versions": json.dumps(versions())})
+    except (icechunk.IcechunkError, BaseZarrError, OSError) as error:
+        raise RuntimeError(
+            f"cannot write to {path} ({_reason(error)}); all that was committed before is kept: free the disk and run "
+            "the same sweep again"
+        ) from None
+
+
+def write_cells(
+    group: zarr.Group, plan: Plan, rectangle: Rectangle, arrays: Mapping[str, np.ndarray], chosen: np.ndarray
+) -> None:
+    """Write the results of a batch, of the cells that are ``chosen`` (bool, in the batch's shape)."""
+    for variable in plan.variables:
+        target = array_of(group, variable.name)
+        values = arrays[variable.name].reshape(*rectangle.shape, *variable.sizes)
+        if variable.dtype == "str" and not values.any():
+            if chosen.all():
+                continue
+        if not chosen.all():
+            before = np.asarray(target[rectangle.slices])
+            mask = chosen.reshape(*rectangle.shape, *[1] * len(variable.sizes))
+            values = np.where(mask, values, before.astype(values.dtype))
+        target[rectangle.slices] = values
+
+
+def read_status(repository: icechunk.Repository, path: Path) -> np.ndarray:
+    """Return the status of every cell, in the store's order."""
+    with readable(path):
+        group = zarr.open_group(repository.readonly_session(BRANCH).store, mode="r")
+        return np.asarray(array_of(group, "status")[...])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes the numbers."""
+    return {package: metadata.version(package) for package in PACKAGES}
+
+
+def _create(group: zarr.Group, variable: Variable, grid: Grid) -> None:
+    group.create_array(
+        variable.name,
+        shape=(*grid.shape, *variable.sizes),
+        chunks=(*block_shape(grid, grid.shape), *(max(1, size) for size in variable.sizes)),
+        dtype=variable.dtype,
+        fill_value=variable.fill,
+        compressors=COMPRESSED,
+        dimension_names=(*grid.dims, *variable.dims),
+        attributes=variable.attributes,
+    )
+
+
+def describe(group: zarr.Group, grid: Grid, layout: Grid, shapes: Sequence[Sequence[int]], plan: Plan) -> None:
+    """Write coordinates and attributes."""
+    found = coordinates(layout, plan)
+    for name, (dims, values, attributes) in found.items():
+        text = values.dtype.kind in "OU"
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=values.shape or "auto",
+            dtype="str" if text else values.dtype,
+            compressors=COMPRESSED,
+            dimension_names=dims,
+            attributes=attributes,
+            overwrite=True,
+        )
+        array[...] = values.astype(object) if text else values
+    group.attrs.update(
+        {
+            "title": "a sweep of twinmodes",
+            "twinmodes_sweep_format": FORMAT,
+            "twinmodes_version": metadata.version("twinmodes"),
+            "grid": grid.text(),
+            "layout": layout.text(),
+            "shapes": json.dumps([list(shape) for shape in shapes]),
+            "settings": json.dumps({"device": plan.device, "dtype": plan.dtype}),
+            "versions": json.dumps(versions()),
+            "variables": json.dumps([variable.name for variable in plan.variables]),
+            "coordinates": " ".join(name for name, (dims, _, _) in found.items() if dims != (name,)),
+        }
+    )
+
+
+def array_of(group: zarr.Group, name: str) -> zarr.Array:
+    """Return one array of a store."""
+    found = group[name]
+    if not isinstance(found, zarr.Array):
+        raise ValueError(f"{name} is no array of this store")
+    return found
+
+
+async def _listed(store: Any) -> list[str]:
+    return [key async for key in store.list_dir("")]
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a broken store makes of a read into one RuntimeError."""
+    try:
+        yield
+    except (icechunk.IcechunkError, BaseZarrError, OSError, KeyError) as error:
+        raise RuntimeError(
+            f"{path} cannot be read ({_reason(error)}); nothing was changed: put back its files from a copy, or choose "
+            "another store"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
