@@ -296,7 +296,7 @@ def test_sides_bring_their_own_variables_and_labels(default_problem):
     assert "group" in ds.coords and ds.attrs["risk_kind"] == "population"
     assert ds.status.sel(side="mine").item() == "running" and ds.diverged_step.sel(side="mine").item() == -1
     assert agreement(ds).attrs["verdict"] == "agrees"
-    with pytest.raises(ValueError, match="must be one of recursion, flow, modified flow, training"):
+    with pytest.raises(ValueError, match="must be one of recursion, flow, modified flow, average, training"):
         compare(
             *default_problem, Descent(steps=3), {"a": lambda *told: gradient_descent(*told).assign_attrs(kind="ODE")}
         )
