@@ -17,7 +17,7 @@ from ..align import align
 from ..bumps import largest_bump
 from ..run import SIDES, compare
 from .cells import Cell
-from .contents import GROUPS, STATUS, VERDICTS, Plan
+from .contents import GROUPS, STATUS, VERDICTS, Plan, blank
 from .recipes import descent_of, start_of, teacher_of
 
 DONE, FAILED, DIVERGED = (STATUS.index(name) for name in ("done", "failed", "diverged"))
@@ -46,14 +46,6 @@ def run_batch(plan: Plan, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
         for group in _alike(plan, cells, arrays):
             _run_isolated(plan, group, arrays)
     return arrays
-
-
-def blank(plan: Plan, count: int) -> dict[str, np.ndarray]:
-    """Return every variable of the plan for cells of which nothing is known."""
-    return {
-        v.name: np.full((count, *v.sizes), v.fill, dtype=object if v.dtype == "str" else v.dtype)
-        for v in plan.variables
-    }
 
 
 def failed_cells(plan: Plan, count: int, error: Exception) -> dict[str, np.ndarray]:

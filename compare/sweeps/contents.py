@@ -107,6 +107,14 @@ def make_plan(grid: Grid, device: str, dtype: str) -> Plan:
     return replace(plan, renamed=renamed, variables=tuple(variables), labels=labels | inner, kinds=kinds)
 
 
+def blank(plan: Plan, count: int) -> dict[str, np.ndarray]:
+    """Return every variable of the plan for cells of which nothing is known."""
+    return {
+        v.name: np.full((count, *v.sizes), v.fill, dtype=object if v.dtype == "str" else v.dtype)
+        for v in plan.variables
+    }
+
+
 def _trials(grid: Grid, plan: Plan) -> list[xr.Dataset]:
     """One update of each kind of network that the grid holds."""
     from .batch import trajectories  # which itself needs the plan

@@ -141,7 +141,7 @@ def _on_workers(client: Any, plan: Plan, tasks: Iterable[Task]) -> Results:
 
     queue, running = iter(tasks), {}
     threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-    done = as_completed(with_results=True, raise_errors=False)
+    done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
     def submit() -> None:
         task = next(queue, None)

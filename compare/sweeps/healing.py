@@ -11,9 +11,9 @@ import numpy as np
 import zarr
 
 from .cells import Rectangle
-from .contents import Plan
+from .contents import Plan, blank
 from .coordinates import coordinates
-from .storage import BRANCH, Stored, array_of, committed, describe, readable
+from .storage import BRANCH, Stored, Written, arrays_of, committed, describe, readable, write_cells
 
 AT_ONCE = 64_000_000  # bytes that are read in one go
 
@@ -23,25 +23,17 @@ def heal(repository: icechunk.Repository, path: Path, stored: Stored, plan: Plan
 
     Every chunk is read once, which also checks its checksum.
     """
+    names = [variable.name for variable in plan.variables]
     with readable(path):
         group = zarr.open_group(repository.readonly_session(BRANCH).store, mode="r")
-        cells = len(stored.layout.shape)
-        bad: dict[Rectangle, None] = {}
-        for variable in plan.variables:
-            array = array_of(group, variable.name)
-            for rectangle in _unreadable(array, cells):
-                bad[rectangle] = None
-        lost = any(not _reads(array_of(group, name), ()) for name in coordinates(stored.layout, plan))
+        arrays, cells = arrays_of(group, names), len(stored.layout.shape)
+        bad = list(dict.fromkeys(found for name in names for found in _unreadable(arrays[name], cells)))
+        labels = arrays_of(group, list(coordinates(stored.layout, plan)))
+        lost = not all(_reads(array, ...) for array in labels.values())
     if bad or lost:
         with committed(repository, path, f"{sum(r.size for r in bad)} cells that cannot be read are missing") as group:
-            for variable in plan.variables:
-                for rectangle in bad:
-                    blank = np.full(
-                        (*rectangle.shape, *variable.sizes),
-                        variable.fill,
-                        dtype=object if variable.dtype == "str" else variable.dtype,
-                    )
-                    array_of(group, variable.name)[rectangle.slices] = blank
+            nothing = [Written(r, blank(plan, r.size), np.ones(r.size, dtype=bool)) for r in bad]
+            write_cells(group, plan, nothing)
             if lost:
                 describe(group, stored.grid, stored.layout, stored.shapes, plan)
     return sum(rectangle.size for rectangle in bad)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +27,18 @@ from .grid import Grid, restored
 FORMAT = 1
 BRANCH = "main"
 COMPRESSED = (ZstdCodec(level=3), Crc32cCodec())  # what a disk garbles is noticed when it is read
+TOGETHER = 64  # chunks that are written at once
 PACKAGES = ("twinmodes", "numpy", "scipy", "torch", "numba", "xarray", "zarr", "icechunk")
 
 icechunk.set_logs_filter("error")  # its local storage warns of concurrent commits, of which there are none here
+
+
+class Written(NamedTuple):
+    """The results of a batch, every variable of all its cells, and which cells are to be written (bool, flat)."""
+
+    rectangle: Rectangle
+    arrays: Mapping[str, np.ndarray]
+    chosen: np.ndarray
 
 
 class Stored(NamedTuple):
@@ -86,9 +97,10 @@ def read_stored(repository: icechunk.Repository, path: Path) -> Stored | None:
         If it cannot be read.
     """
     with readable(path):
-        store = repository.readonly_session(BRANCH).store
-        if not list(sync(_listed(store))):
+        history = repository.ancestry(branch=BRANCH)
+        if len(list(zip(history, range(2), strict=False))) < 2:  # a repository begins with one empty snapshot
             return None
+        store = repository.readonly_session(BRANCH).store
         attributes = dict(zarr.open_group(store, mode="r").attrs)
     found = attributes.get("twinmodes_sweep_format")
     if found is None:
@@ -115,7 +127,7 @@ def extend_arrays(
     shapes = (*stored.shapes, layout.shape) if added else stored.shapes
     with committed(repository, path, f"extended to {layout.size} cells") as group:
         for variable in plan.variables:
-            array_of(group, variable.name).resize((*layout.shape, *variable.sizes))
+            arrays_of(group, [variable.name])[variable.name].resize((*layout.shape, *variable.sizes))
         describe(group, grid, layout, shapes, plan)
     return Stored(grid, layout, shapes, dict(stored.attributes))
 
@@ -141,30 +153,37 @@ def committed(repository: icechunk.Repository, path: Path, message: str) -> Iter
         ) from None
 
 
-def write_cells(
-    group: zarr.Group, plan: Plan, rectangle: Rectangle, arrays: Mapping[str, np.ndarray], chosen: np.ndarray
-) -> None:
-    """Write the results of a batch, of the cells that are ``chosen`` (bool, in the batch's shape)."""
-    for variable in plan.variables:
-        target = array_of(group, variable.name)
-        values = arrays[variable.name].reshape(*rectangle.shape, *variable.sizes)
-        if variable.dtype == "str" and not values.any():
-            if chosen.all():
+def write_cells(group: zarr.Group, plan: Plan, batches: Sequence[Written]) -> None:
+    """Write the results of batches."""
+    targets = arrays_of(group, [variable.name for variable in plan.variables])
+    jobs = []
+    for rectangle, arrays, chosen in batches:
+        for variable in plan.variables:
+            values = arrays[variable.name].reshape(*rectangle.shape, *variable.sizes)
+            if not chosen.all():
+                before = np.asarray(targets[variable.name][rectangle.slices])
+                mask = chosen.reshape(*rectangle.shape, *[1] * len(variable.sizes))
+                values = np.where(mask, values, before.astype(values.dtype))
+            elif variable.dtype == "str" and not values.any():
                 continue
-        if not chosen.all():
-            before = np.asarray(target[rectangle.slices])
-            mask = chosen.reshape(*rectangle.shape, *[1] * len(variable.sizes))
-            values = np.where(mask, values, before.astype(values.dtype))
-        target[rectangle.slices] = values
+            jobs.append((targets[variable.name].async_array, rectangle.slices, values))
+
+    async def write() -> None:
+        for begin in range(0, len(jobs), TOGETHER):
+            some = jobs[begin : begin + TOGETHER]
+            await asyncio.gather(*(array.setitem(index, values) for array, index, values in some))
+
+    sync(write())
 
 
 def read_status(repository: icechunk.Repository, path: Path) -> np.ndarray:
     """Return the status of every cell, in the store's order."""
     with readable(path):
         group = zarr.open_group(repository.readonly_session(BRANCH).store, mode="r")
-        return np.asarray(array_of(group, "status")[...])
+        return np.asarray(arrays_of(group, ["status"])["status"][...])
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of what makes the numbers."""
     return {package: metadata.version(package) for package in PACKAGES}
@@ -215,16 +234,14 @@ def describe(group: zarr.Group, grid: Grid, layout: Grid, shapes: Sequence[Seque
     )
 
 
-def array_of(group: zarr.Group, name: str) -> zarr.Array:
-    """Return one array of a store."""
-    found = group[name]
-    if not isinstance(found, zarr.Array):
-        raise ValueError(f"{name} is no array of this store")
-    return found
+def arrays_of(group: zarr.Group, names: Sequence[str]) -> dict[str, zarr.Array]:
+    """Return arrays of a store by name, opened together."""
+    inner = group._async_group
 
+    async def read() -> list[Any]:
+        return await asyncio.gather(*(inner.getitem(name) for name in names))
 
-async def _listed(store: Any) -> list[str]:
-    return [key async for key in store.list_dir("")]
+    return {name: zarr.Array(found) for name, found in zip(names, sync(read()), strict=True)}
 
 
 @contextmanager

@@ -16,9 +16,8 @@ import xarray as xr
 
 from ...empirical.device import DTYPES, choose_device
 from ...problem.validate import choice, whole
-from .batch import blank
 from .cells import batches
-from .contents import STATUS, Plan, make_plan
+from .contents import STATUS, Plan, blank, make_plan
 from .engine import Engine, Task, dask_workers, in_process, refuse_reimport
 from .extension import merged
 from .grid import Grid, read_grid
@@ -27,6 +26,7 @@ from .lock import only_writer
 from .opened import open_sweep
 from .storage import (
     Stored,
+    Written,
     committed,
     create_arrays,
     extend_arrays,
@@ -38,6 +38,8 @@ from .storage import (
 )
 
 SHARD = 50  # cells that are committed together at least
+OFTEN = 0.5  # seconds between commits at least, unless results take up
+MUCH = 64_000_000  # bytes
 PATIENCE = 30.0  # seconds that a finished cell waits for its shard at most
 MISSING, DONE, FAILED, DIVERGED = range(len(STATUS))
 
@@ -203,22 +205,16 @@ def _run(
     """Run tasks and commit their results shard by shard."""
     began = last = time.monotonic()
     before = int(np.count_nonzero(status))
-    waiting: list[tuple[Task, dict[str, np.ndarray]]] = []
+    waiting: list[Written] = []
 
     def commit() -> None:
         if not waiting:
             return
-        cells = sum(int(task.chosen.sum()) for task, _ in waiting)
-        with committed(repository, path, f"{cells} cells") as group:
-            for task, arrays in waiting:
-                whole_arrays = blank(plan, task.rectangle.size)
-                for name, array in arrays.items():
-                    whole_arrays[name][task.at] = array
-                write_cells(group, plan, task.rectangle, whole_arrays, task.chosen)
-        for task, arrays in waiting:
-            now = status[task.rectangle.slices].reshape(-1)
-            now[task.at] = np.where(task.chosen[task.at], arrays["status"], now[task.at])
-            status[task.rectangle.slices] = now.reshape(task.rectangle.shape)
+        with committed(repository, path, f"{sum(int(batch.chosen.sum()) for batch in waiting)} cells") as group:
+            write_cells(group, plan, waiting)
+        for rectangle, arrays, chosen in waiting:
+            now = status[rectangle.slices].reshape(-1)
+            status[rectangle.slices] = np.where(chosen, arrays["status"], now).reshape(rectangle.shape)
         waiting.clear()
         if progress is not None:
             counts = np.bincount(status.reshape(-1), minlength=len(STATUS))
@@ -227,15 +223,34 @@ def _run(
 
     try:
         for task, arrays in engine(plan, tasks):
-            waiting.append((task, arrays))
-            enough = sum(int(task.chosen.sum()) for task, _ in waiting) >= SHARD
-            if enough or time.monotonic() - last > PATIENCE:
+            waiting.append(Written(task.rectangle, _spread(plan, task, arrays), task.chosen))
+            cells, held = (sum(map(count, waiting)) for count in (_cells, _bytes))
+            waited = time.monotonic() - last
+            if (cells >= SHARD and (waited > OFTEN or held > MUCH)) or waited > PATIENCE:
                 commit()
                 last = time.monotonic()
     except KeyboardInterrupt:
         commit()
         raise
     commit()
+
+
+def _spread(plan: Plan, task: Task, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Results of all cells of a batch, given those of the cells that ran."""
+    if len(task.at) == task.rectangle.size:
+        return arrays
+    result = blank(plan, task.rectangle.size)
+    for name, array in arrays.items():
+        result[name][task.at] = array
+    return result
+
+
+def _cells(batch: Written) -> int:
+    return int(batch.chosen.sum())
+
+
+def _bytes(batch: Written) -> int:
+    return sum(array.nbytes for array in batch.arrays.values())
 
 
 def _tasks(stored: Stored, plan: Plan, status: np.ndarray, retry_failed: bool) -> Iterator[Task]:
