@@ -8,18 +8,28 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from twinmodes.cli.main import main
 from twinmodes.cli.presets import PRESETS
 from twinmodes.cli.problem import read_problem
 from twinmodes.compare import agreement, load
+from twinmodes.figures import FIGURES
 from twinmodes.problem import Constant, LinearTeacher, Sample
 
 SMALL = ["--dim", "4", "--samples", "9", "--steps", "200"]
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(run_whole, monkeypatch):
+    """Run the command with blank figures, whose own tests stand elsewhere."""
+    for name in ("risk", "modes", "vector-field"):
+        monkeypatch.setitem(FIGURES, name, lambda *_, **__: Figure())
+    return run_whole
+
+
+@pytest.fixture
+def run_whole(capsys, monkeypatch, tmp_path):
     """Run the command in an empty folder; return exit status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
@@ -55,8 +65,8 @@ def test_help_texts_name_every_option_and_show_examples(run):
         assert "xample" in run(command, "--help")[1]
 
 
-def test_compare_whole(run, tmp_path):
-    status, out, err = run("compare", *SMALL, "--replicas", 2, "--out", "there/deep")
+def test_compare_whole(run_whole, tmp_path):
+    status, out, err = run_whole("compare", *SMALL, "--replicas", 2, "--out", "there/deep")
     assert status == 0, err
     assert "verdict: agrees" in out and "recursion" in out and "expected" in out
     folder = tmp_path / "there" / "deep"
@@ -238,8 +248,8 @@ def test_a_saddle_is_warned_of(tmp_path):
     assert done.stderr.count("it never moves") == 1
 
 
-def test_figures_from_a_file_and_from_a_problem(run, tmp_path):
-    assert run("compare", *SMALL)[0] == 0
+def test_figures_from_a_file_and_from_a_problem(run_whole, tmp_path):
+    assert run_whole("compare", *SMALL)[0] == 0
     for words in (
         ["risk", "--from", "out/compare.nc", "--out", "a.svg", "--window", "10:150", "--linear"],
         ["modes", "--from", "out/compare.nc", "--out", "b.pdf"],
@@ -247,7 +257,7 @@ def test_figures_from_a_file_and_from_a_problem(run, tmp_path):
         ["vector-field", "--plane", "u,z1", "--fix", "z2=1,5,10", "--dim", 2, "--samples", 9, "--out", "d.png"],
         ["gap", *SMALL, "--out", "e.png"],
     ):
-        status, out, err = run("figure", *words)
+        status, out, err = run_whole("figure", *words)
         assert status == 0, err
         assert "written:" in out
     assert {p.name for p in tmp_path.iterdir()} >= {"a.svg", "b.pdf", "c.png", "d.png", "e.png"}
