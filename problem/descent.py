@@ -195,9 +195,9 @@ class Descent:
         """Return g of an update's own rows, of which there are ``batch``."""
         return self.gain(samples if self.batch is None else self.batch, outputs)
 
-    def mean_gain(self, samples: int, outputs: int) -> float:
-        """Return g of the mean update: mini-batches move like the full batch with this gain (THEORY section 10)."""
-        share = 1.0 if self.batch is None else self.batch / samples
+    def mean_gain(self, samples: int, outputs: int, rows: int) -> float:
+        """Return g of the mean update: batches of ``rows`` rows move like all with this gain (THEORY section 10)."""
+        share = 1.0 if self.batch is None else self.batch / rows
         return self.step_gain(samples, outputs) * share
 
     def scaled(self, factor: int) -> Descent:

@@ -56,7 +56,8 @@ class Run(NamedTuple):
     @property
     def mean_gain(self) -> float:
         """The same of the mean update (`Descent.mean_gain`)."""
-        return self.descent.mean_gain(self.samples[0].samples, self.samples[0].outputs)
+        first = self.samples[0]
+        return self.descent.mean_gain(first.samples, first.outputs, first.row_count)
 
     @property
     def shared_data(self) -> bool:

@@ -254,6 +254,11 @@ class Sample:
         return self.given_modes.samples if self.given_modes is not None else len(self.X)
 
     @property
+    def row_count(self) -> int:
+        """Number of rows that mini-batches are drawn from: n, or one more than the modes of `from_modes` (`rows`)."""
+        return self.samples + (self.given_modes is not None)
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """``()`` for y of shape (n,), ``(k,)`` for y of shape (n, k)."""
         return self.given_modes.left.shape[1:] if self.given_modes is not None else self.y.shape[1:]

@@ -263,7 +263,8 @@ def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> f
     lr = descent.lr if descent.lr is not None else 1.0
     reference = Descent(steps=1, lr=lr, loss=descent.loss, frozen=descent.frozen)
     rates = reference.rates(len(weights.layers))
-    value, _ = predicted_curvature(sample, weights, rates, descent.mean_gain(sample.samples, sample.outputs))
+    gain = descent.mean_gain(sample.samples, sample.outputs, sample.row_count)
+    value, _ = predicted_curvature(sample, weights, rates, gain)
     first = lr[0] if isinstance(lr, tuple) else lr
     return 2 * (1 + descent.momentum) * first / value if value > 0 else math.inf
 

@@ -77,6 +77,26 @@ def test_fresh_rows_move_towards_the_truth_not_towards_least_squares():
     assert np.abs(sample.least_squares - sample.target).max() > 1e-3
 
 
+@pytest.mark.parametrize("loss", ["sum", "mean"])
+def test_modes_without_rows_have_one_row_more_than_modes(loss):
+    S = np.array([4.0, 1.0, 0.0])
+    sample = Sample.from_modes(S, [1.0, -0.5, 0.3], noise_modes=[0.1, -0.2, 0.4])
+    start = RankOne(u=0.3, z=0.1, hidden=2).weights(sample, 0)
+    rate = 2e-4 if loss == "sum" else 2e-3
+    plans = [
+        Descent(steps=3000, lr=rate, loss=loss, batch=2, sampling="with-replacement", record=[3000], seed=s)
+        for s in range(200)
+    ]
+    ends = gradient_descent(sample, start, plans).weight.values[:, 0]
+    flow = mean_flow(sample, start, plans[0]).weight.values[0, 0]
+    error = ends.std(axis=0) / np.sqrt(len(ends))
+    moved = np.abs(flow - 0.03)
+    print(f"standard errors {error}, off by {(ends.mean(axis=0) - flow) / error} of them, moved by {moved}")
+    # Beside the error there is a bias of order lr, here below a hundredth of the way.
+    assert np.all(np.abs(ends.mean(axis=0) - flow) < 4 * error + 0.01 * moved)
+    assert moved.max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("descent", "message"),
     [
