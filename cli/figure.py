@@ -6,6 +6,7 @@ A figure with a computation of its own needs an entry here and its ``draw`` in `
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from ..problem import replicas
 from ..problem.validate import choice, whole
-from .names import checked_file
+from .names import BANDS, checked_file
 from .problem import read_problem
 from .run import draw_problem, followed, make_folder, run_sides
 
@@ -131,6 +132,27 @@ def _run(problem: Options, options: Options, console: Console) -> Made:
     return run_sides(asked, followed(asked, console), {}, console), {}
 
 
+def _measuring(*names: str) -> Callable[[Options, Options, Console], Made]:
+    """Return what runs a problem with further quantities measured, on the sides that can measure them."""
+
+    def make(problem: Options, options: Options, console: Console) -> Made:
+        from ..compare.run import RECURSION_MEASURES, default_sides
+
+        asked = read_problem(problem)
+        measure = tuple(dict.fromkeys([*asked.descent.measure, *names]))
+        asked = asked._replace(descent=replace(asked.descent, measure=measure))
+        sides = default_sides(asked.descent)
+        if "sharpness" in measure and default_sides(replace(asked.descent, measure=("rank",))) != sides:
+            samples, starts = draw_problem(asked)
+            able = set(measure) <= {*RECURSION_MEASURES, "sharpness"} and samples[0].outputs == 1
+            if able and all(len(start.layers) == 2 and start.rank_one() is not None for start in starts):
+                sides = ("recursion", *sides)
+        console.print(f"measuring {', '.join(measure)}: {', '.join(sides)}")
+        return run_sides(asked, sides, {}, console), {}
+
+    return make
+
+
 def _gap(problem: Options, options: Options, console: Console) -> Made:
     from ..compare import convergence
 
@@ -216,12 +238,23 @@ READ: dict[str, Callable[[Any], Any]] = {
     "window": _window,
     "fix": _fixed,
     "draws": lambda value: whole(value, "--draws", minimum=2),
+    "band": lambda value: choice(value, "--band", BANDS),
 }
 RUN = ("source", "replica")
 STEPS = (*RUN, "window", "linear")
+BANDED = (*STEPS, "band")
 ENTRIES: dict[str, Entry] = {
     "risk": Entry("risk, training loss and weight error over the same steps", _run, STEPS),
     "modes": Entry("every mode's strength over time, theory and training", _run, STEPS),
+    "training": Entry("loss, risk and weight errors of all replicas, with a band", _run, BANDED),
+    "norms": Entry("norms of layers, of groups of columns and of gradients", _run, BANDED),
+    "paths": Entry("the rank-one u and z and each weight, with the values to reach", _run, BANDED),
+    "jacobian": Entry("singular values of the Jacobian, and each layer's share", _measuring("jacobian"), BANDED),
+    "alignment": Entry("how each layer aligns with what it sees", _measuring("alignment"), BANDED),
+    "kernel": Entry("change and size of the tangent kernel", _measuring("kernel"), BANDED),
+    "sharpness": Entry("sharpness against the stability threshold", _measuring("sharpness"), BANDED),
+    "samples": Entry("training loss of each row", _measuring("sample_loss"), BANDED),
+    "projections": Entry("risk of inputs projected on leading directions", _measuring("projected_risk"), BANDED),
     "vector-field": Entry(
         "planes of the rank-one vector field, with nullclines and fixed points",
         _vector_field,

@@ -95,12 +95,25 @@ def figure(
     ] = None,
     window: Annotated[
         str | None,
-        typer.Option(help="Steps to show, e.g. 3000:10000 (risk, modes, double-descent).", metavar="FIRST:LAST"),
+        typer.Option(help="Figures over steps: those to show, e.g. 3000:10000.", metavar="FIRST:LAST"),
     ] = None,
     linear: Annotated[
-        bool, typer.Option("--linear", help="Linear instead of logarithmic steps (risk, modes, double-descent).")
+        bool, typer.Option("--linear", help="Figures over steps: linear instead of logarithmic.")
     ] = False,
-    replica: Annotated[int | None, typer.Option(help="Replica to highlight (default 0).", metavar="INT")] = None,
+    replica: Annotated[
+        int | None,
+        typer.Option(
+            help="Replica to highlight (default 0), or the only one to show where replicas make a band.", metavar="INT"
+        ),
+    ] = None,
+    band: Annotated[
+        str | None,
+        typer.Option(
+            help="training, norms, paths and what is measured: replicas as quartiles, error (standard error of the "
+            "mean) or none (default quartiles).",
+            metavar="NAME",
+        ),
+    ] = None,
     draws: Annotated[
         int | None, typer.Option(help="Published results: how many random draws to average.", metavar="INT")
     ] = None,
@@ -131,7 +144,12 @@ def figure(
     status 1 if a number is not met. An option that does nothing for the figure is refused. twinmodes list says what
     each figure shows.
 
+    A figure of what is measured (jacobian, alignment, kernel, sharpness, samples, projections) runs its problem with
+    that measure; a file must hold it already (compare --measure).
+
     Examples: twinmodes figure risk --from out/compare.nc --out risk.pdf
+
+    twinmodes figure jacobian --replicas 8 --band error --record 200
 
     twinmodes figure vector-field --plane u,z1 --fix z2=1,5,10 --dim 2 --samples 10
 
@@ -148,6 +166,7 @@ def figure(
         "window": window,
         "linear": linear,
         "replica": replica,
+        "band": band,
         "draws": draws,
         "plane": plane,
         "fix": fix,

@@ -9,6 +9,7 @@ from ..problem.validate import choice
 
 SIDES = ("recursion", "flow", "modified", "mean-flow", "trained")  # those of compare.SIDES
 DTYPES = ("float64", "float32", "tf32")  # those of empirical.device.DTYPES
+BANDS = ("quartiles", "error", "none")  # those of figures.over_steps.BANDS
 ENDINGS = (".png", ".pdf", ".svg", ".pgf")  # those of figures.style.FORMATS
 
 

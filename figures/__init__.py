@@ -5,10 +5,16 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from . import (
+    alignment,
     double_descent,
     gap,
+    jacobian,
+    kernel,
     modes,
+    norms,
+    paths,
     phase_portraits,
+    projections,
     published_advani_saxe,
     published_heckel_yilmaz,
     published_heckel_yilmaz_relu,
@@ -17,6 +23,9 @@ from . import (
     published_pezeshki,
     published_standardising,
     risk,
+    samples,
+    sharpness,
+    training,
     vector_field,
 )
 from .style import save
@@ -24,6 +33,15 @@ from .style import save
 FIGURES: dict[str, Callable[..., Figure]] = {
     "risk": risk.draw,
     "modes": modes.draw,
+    "training": training.draw,
+    "norms": norms.draw,
+    "paths": paths.draw,
+    "jacobian": jacobian.draw,
+    "alignment": alignment.draw,
+    "kernel": kernel.draw,
+    "sharpness": sharpness.draw,
+    "samples": samples.draw,
+    "projections": projections.draw,
     "vector-field": vector_field.draw,
     "phase-portraits": phase_portraits.draw,
     "gap": gap.draw,
