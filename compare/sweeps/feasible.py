@@ -44,8 +44,13 @@ def infeasible(grid: Grid) -> list[str]:
     sound = True
     for name in TABLES:
         for values in points(grid, [name]):
-            if not _tried(lambda v=values, m=makers[name]: m(v), name, grid, values, mistakes):
+            # Without the field that was refused first, others may be refused too.
+            while not _tried(lambda v=values, m=makers[name]: m(v), name, grid, values, mistakes):
                 sound = False
+                named = [field for field in values if any(mistake.startswith(f"{field} ") for mistake in mistakes)]
+                if not named:
+                    break
+                values = {field: value for field, value in values.items() if field not in named}
     if not sound:
         return list(mistakes)
     record = common_record(grid)
@@ -79,7 +84,7 @@ def _tried(check: Callable[[], Any], name: str, grid: Grid, values: dict[str, An
             f"{field} = {label(values[field])}"
             for dimension in grid.dimensions
             for field in dimension.fields
-            if field.partition(".")[0] == name or (not name and field in values)
+            if field in values and (not name or field.partition(".")[0] == name)
         ]
         if not any(known.startswith(message) for known in mistakes):
             mistakes[message + (f" (first at {', '.join(varied)})" if varied else "")] = None

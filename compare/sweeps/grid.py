@@ -205,9 +205,11 @@ def _content(source: Any) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"a grid must be a mapping of fields to values or a TOML file, got {type(source).__name__}")
     path = Path(source)
     try:
-        return path.name, tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return path.name, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path.name} is no TOML: {error}; see https://toml.io") from None
+        where = str(error).replace("at end of document", f"at the end, line {len(text.splitlines())}")
+        raise ValueError(f"{path.name} is no TOML: {where}; see https://toml.io") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is no UTF-8 text ({error.reason} at byte {error.start}); save it anew") from None
     except OSError as error:

@@ -136,6 +136,8 @@ def _item(field: str, value: Any) -> Any:
         return None
     if isinstance(value, str) and value.lower() == "auto" and field == "descent.lr":
         return None
+    if field in FLAGS and not isinstance(value, bool):
+        raise ValueError(f"{field} must be true or false, got {value!r}")
     if field not in FLAGS:
         _no_flag(value, field)
     if isinstance(value, float) and field in WHOLE and value.is_integer():
