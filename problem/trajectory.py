@@ -9,6 +9,8 @@ size;
 * what ``Descent.measure`` names, from ``rank`` to ``projected_risk``;
 * the problem itself: ``S``, ``c``, ``target``, ``least_squares``, ``irreducible_loss``, ``signal``, ``lr``, ...;
 * per replica ``status`` and ``diverged_step``; NaN stands only after a diverged or interrupted step.
+
+Nonlinear networks have a sibling contract, `problem.trajectory_mlp`, with the check `check_nonlinear`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import xarray as xr
 from .replicas import Run
 from .sample import Sample
 from .stacked import Stacked, stack_samples
+from .trajectory_mlp import check_nonlinear as check_nonlinear
+from .trajectory_mlp import join_nonlinear as join_nonlinear
 
 FORMAT = 1
 REQUIRED = ("loss", "risk", "weight_norm", "grad_norm")
