@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ..problem import Run, Weights
 from ..theory import gradient_descent, gradient_flow, mean_flow, modified_flow
+from ..theory.measured import ABLE
 from .agreement import QUANTITIES, departures, gaps
 
 ROUNDING = 1e-10
@@ -40,11 +42,12 @@ def expected_gaps(
     -------
     xarray.DataArray, dimensions (side, replica, quantity)
         recursion: max(1e-10, 1e3 x the change when the start moves by one unit in the last place, or a later state of a
-        run that was unstable). flow: |flow - modified flow| plus the modified flow's own gap for rank-one starts; else
-        2 |GD(lr) - GD(lr/2)| plus its second-order remainder. modified flow: 4 |GD(lr/2) - modified flow(lr/2)|, by its
-        order 2. average: two standard errors of the mean over replicas, plus the noise's bias as found by halving the
-        learning rate. training: 0. Infinite where it cannot be computed. Always from our own solutions, so that a side
-        at fault cannot excuse itself.
+        run that was unstable, or where a rank-one start moves out of its hidden direction). flow: |flow - modified
+        flow| plus the modified flow's own gap for rank-one starts; else 2 |GD(lr) - GD(lr/2)| plus its second-order
+        remainder. modified flow: 4 |GD(lr/2) - modified flow(lr/2)|, by its order 2. Both: plus what rounding does to
+        the recursion. average: two standard errors of the mean over replicas, plus the noise's bias as found by halving
+        the learning rate. training: 0. Infinite where it cannot be computed. Always from our own solutions, so that a
+        side at fault cannot excuse itself.
     """
     made = dict(done)
     by_kind: dict[str, dict[str, np.ndarray]] = {}
@@ -66,20 +69,25 @@ def expected_gaps(
 def _of_kind(kind: str, run: Run, made: dict[str, xr.Dataset], single: bool) -> dict[str, np.ndarray]:
     if kind == "training":
         return {name: np.zeros(run.size) for name in QUANTITIES}
-    recursion = _recursion(run, made)
+    try:
+        recursion = _recursion(run, made)
+    except ValueError:  # of Adam, or of what only training measures, we have no solution
+        return {name: np.full(run.size, np.inf) for name in QUANTITIES}
     if kind == "average":
         return _average(run, made, recursion)
+    unit = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps) if single else 1.0
+    rounding = {name: ROUNDING_MARGIN * unit * change for name, change in _rounding(run, recursion).items()}
     if kind == "flow":
         lost = np.asarray(recursion.status == "diverged")  # gradient descent left where the flow stays
-        return {name: np.where(lost, np.inf, gap) for name, gap in _flow_gap(run, made, recursion).items()}
-    if kind == "modified flow":
+        found = {name: np.where(lost, np.inf, gap) for name, gap in _flow_gap(run, made, recursion).items()}
+    elif kind == "modified flow":
         try:
-            return _second_order(run)
+            found = _second_order(run)
         except (ValueError, RuntimeError):
             return {name: np.full(run.size, np.inf) for name in QUANTITIES if name in recursion}
-    moved = _rounding(run, recursion)
-    unit = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps) if single else 1.0
-    return {name: np.maximum(ROUNDING, ROUNDING_MARGIN * unit * change) for name, change in moved.items()}
+    else:
+        return {name: np.maximum(ROUNDING, change) for name, change in rounding.items()}
+    return {name: gap + rounding.get(name, 0.0) for name, gap in found.items()}
 
 
 def _flow_gap(run: Run, made: dict[str, xr.Dataset], recursion: xr.Dataset) -> dict[str, np.ndarray]:
@@ -134,6 +142,11 @@ def _rounding(run: Run, recursion: xr.Dataset) -> dict[str, np.ndarray]:
     """
     nudged = Run(run.samples, tuple(_one_ulp(weights) for weights in run.weights), run.descents)
     moved = _largest(gaps(_quietly(gradient_descent, nudged), recursion))
+    if all(weights.rank_one() is not None for weights in run.weights):
+        free = _quietly(gradient_descent, _off_manifold(run), method="compressed")
+        off = _largest(gaps(free, recursion))
+        most = np.max([np.zeros(run.size), *off.values()], axis=0)  # for u and z, which such a start does not have
+        moved = {name: np.maximum(change, off.get(name, most)) for name, change in moved.items()}
     if not np.isin(recursion.status, ("unstable", "flatter")).any():
         return moved
     recorded = run.descent.recorded
@@ -157,6 +170,32 @@ def _rounding(run: Run, recursion: xr.Dataset) -> dict[str, np.ndarray]:
     return moved
 
 
+def _off_manifold(run: Run) -> Run:
+    """Move rank-one starts by units in the last place to a second hidden direction, which a network's rounding fills.
+
+    The recursion of rank-one starts cannot leave them; where the residual outgrows what moves the scale, a network can.
+    """
+    starts = {id(weights): weights for weights in run.weights}
+    moved = {key: _two_wide(weights) for key, weights in starts.items()}
+    measured = tuple(name for name in run.descent.measure if name in ABLE)
+    descents = tuple(replace(d, measure=measured, keep_weights=()) for d in run.descents)
+    return Run(run.samples, tuple(moved[id(weights)] for weights in run.weights), descents)
+
+
+def _two_wide(weights: Weights) -> Weights:
+    """A rank-one start in one hidden direction of two, which rotations of the hidden units do not tell apart."""
+    factors: Any = weights.rank_one()
+    widths = [*(min(2, width) for width in weights.hidden), 1]
+    rng, layers = np.random.default_rng(0), []
+    for row, width in zip([factors.z, *np.atleast_1d(factors.u)[:, None]], widths, strict=True):
+        into = len(row) if not layers else layers[-1].shape[0]
+        layer = np.zeros((width, into))
+        layer[0, : len(row)] = row
+        size = np.finfo(np.float64).eps * np.linalg.norm(row) / np.sqrt(layer.size)
+        layers.append(layer + size * rng.standard_normal(layer.shape))
+    return Weights(*layers)
+
+
 def _recursion(run: Run, made: dict[str, xr.Dataset]) -> xr.Dataset:
     if "recursion" not in made:
         made["recursion"] = _quietly(gradient_descent, run)
@@ -167,11 +206,11 @@ def _scaled(run: Run, factor: int) -> Run:
     return run._replace(descents=tuple(descent.scaled(factor) for descent in run.descents))
 
 
-def _quietly(dynamics: object, run: Run) -> xr.Dataset:
+def _quietly(dynamics: object, run: Run, **options: Any) -> xr.Dataset:
     """Run our own theory; that it diverges is told by the side itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return dynamics(list(run.samples), list(run.weights), list(run.descents))  # type: ignore[operator]
+        return dynamics(list(run.samples), list(run.weights), list(run.descents), **options)  # type: ignore[operator]
 
 
 def _one_ulp(weights: Weights) -> Weights:
