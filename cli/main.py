@@ -206,6 +206,66 @@ def equations(
     raise typer.Exit(equations(name, form))
 
 
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="The grid: a TOML file.", metavar="FILE.toml")],
+    store: Annotated[
+        str | None, typer.Option(help="Folder of the store (default: the file's name, .icechunk).", metavar="DIR")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds, in place of the file's.", metavar="INT")] = None,
+    seed: Annotated[str | None, typer.Option(help="First seed, in place of the file's.", metavar="INT")] = None,
+    sides: Annotated[str | None, typer.Option(help="Sides to run, in place of the file's.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Local processes (default one a core; 0: this one).", metavar="INT")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A running dask scheduler in their place.", metavar="tcp://HOST:PORT")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N, of the trained side.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float64, float32 or tf32, of the trained side.")] = "float64",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print cells, time and size.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="The file may add values to the store's grid.")] = False,
+) -> None:
+    """Run every cell of a grid over teacher, start, descent and seeds, and keep the results; the same command goes on.
+
+    Status 1 if a cell failed, diverged or disagrees. Needs the extra packages: pip install 'twinmodes[sweep]'.
+
+    Example: twinmodes sweep sweep.toml --seeds 16 --sides recursion,trained
+    """
+    from . import sweep as command
+
+    code = command.sweep(
+        file,
+        store=store,
+        seeds=seeds,
+        seed=seed,
+        sides=sides,
+        workers=workers,
+        scheduler=scheduler,
+        device=device,
+        dtype=dtype,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+        extend=extend,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def export(
+    store: Annotated[str, typer.Argument(help="Folder that sweep wrote.", metavar="STORE")],
+    path: Annotated[str, typer.Argument(help="What to write: a folder .zarr or a file .nc.", metavar="OUT")],
+) -> None:
+    """Write a sweep's store for anyone who has only xarray.
+
+    Example: twinmodes export sweep.icechunk sweep.nc
+    """
+    from . import sweep as command
+
+    raise typer.Exit(command.export(store, path))
+
+
 @app.command("list")
 def list_() -> None:
     """Print the names that options accept: presets, data sets, starts, sides, figures.
