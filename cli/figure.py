@@ -39,7 +39,9 @@ class Entry(NamedTuple):
     problem : tuple of str, optional
         The problem options that do something; None: all.
     content : str, optional
-        The attribute ``content`` of a Dataset that ``--from`` may give; None: that of a comparison.
+        The attribute ``content`` of a Dataset that ``--from`` may give; None: that of a comparison; `SWEEP`: any sweep.
+    kept : bool
+        Whether the data that were computed are saved beside the figure.
     """
 
     text: str
@@ -47,9 +49,11 @@ class Entry(NamedTuple):
     takes: tuple[str, ...]
     problem: tuple[str, ...] | None = None
     content: str | None = None
+    kept: bool = False
 
 
 FLAGS = {"source": "from", "extent": "range"}  # where the flag is not the name
+SWEEP = "sweep"
 NOT_DRAWN = ("source", "draws")  # for the computation, not for draw
 
 
@@ -80,7 +84,7 @@ def figure(problem: Options, *, name: str, out: str | None, options: Options) ->
     for key, read in READ.items():
         if key in given:
             given[key] = read(given[key])
-    if source is not None and not Path(source).is_file():
+    if source is not None and not (Path(source).is_file() or (entry.content == SWEEP and Path(source).is_dir())):
         raise ValueError(f"there is no file {source}; give one that compare or figure wrote")
     if source is None:
         read_problem(problem)  # mistakes are answered before anything is loaded
@@ -99,8 +103,8 @@ def figure(problem: Options, *, name: str, out: str | None, options: Options) ->
     met = True
     if ds is not None and "published" in ds:
         met = _tabulate(ds, console)
-        if source is None:
-            written.append(_kept(ds, path))
+    if ds is not None and source is None and ("published" in ds or entry.kept):
+        written.append(_kept(ds, path))
     console.print(f"written: {', '.join(str(file) for file in written)}", soft_wrap=True)
     return 0 if met else 1
 
@@ -119,6 +123,10 @@ def _flag(key: str) -> str:
 
 
 def _loaded(source: str, name: str, entry: Entry) -> xr.Dataset:
+    if entry.content == SWEEP:
+        from ..compare.sweeps.reading import load_sweep
+
+        return load_sweep(source)
     from ..compare import load
 
     ds = load(source)
@@ -197,6 +205,39 @@ def _published(name: str) -> Callable[[Options, Options, Console], Made]:
     return make
 
 
+def _sweep(problem: Options, options: Options, console: Console) -> Made:
+    raise ValueError("this figure draws a sweep; give its store, .zarr or .nc with --from")
+
+
+def _map(name: str) -> Callable[[Options, Options, Console], Made]:
+    """Return what computes one of the ready maps of double descent, of the problem's data and start."""
+
+    def make(problem: Options, options: Options, console: Console) -> Made:
+        from ..compare.sweeps import maps, parting, two_modes
+
+        told = read_problem(problem)
+        given = {"teacher": told.source, "start": told.start} if problem else {}
+        seeds = {"seeds": options["draws"]} if "draws" in options else {}
+        made: dict[str, Callable[[], xr.Dataset]] = {
+            "double-descent-map": lambda: maps.double_descent_map(**given, **seeds),
+            "rate-ratio-map": lambda: maps.rate_ratio_map(**given, **seeds),
+            "parting-map": lambda: parting.parting_map(**given, **seeds),
+            "start-map": two_modes.start_map,
+        }
+        with console.status(f"computing the {name}"):
+            return made[name](), {}
+
+    return make
+
+
+def _two_mode_counts(problem: Options, options: Options, console: Console) -> Made:
+    from ..compare.sweeps.two_modes import two_mode_counts
+
+    given = {"problems": options["draws"]} if "draws" in options else {}
+    with console.status("counting random problems"):
+        return two_mode_counts(**given, seed=problem.get("seed", 0)), {}
+
+
 def _tabulate(ds: xr.Dataset, console: Console) -> bool:
     """Print published numbers beside ours; return whether all are met."""
     from .show import published_lines
@@ -243,6 +284,7 @@ READ: dict[str, Callable[[Any], Any]] = {
 RUN = ("source", "replica")
 STEPS = (*RUN, "window", "linear")
 BANDED = (*STEPS, "band")
+OVER = ("source", "variable", "side", "plane", "fix")  # of a sweep
 ENTRIES: dict[str, Entry] = {
     "risk": Entry("risk, training loss and weight error over the same steps", _run, STEPS),
     "modes": Entry("every mode's strength over time, theory and training", _run, STEPS),
@@ -269,6 +311,51 @@ ENTRIES: dict[str, Entry] = {
         "the risk as the sum of its groups of eigenvectors, and when each passes its goal", _double_descent, STEPS
     ),
     "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
+    "sweep-map": Entry("a sweep over two fields as a heat map", _sweep, OVER, content=SWEEP),
+    "sweep-curves": Entry(
+        "curves of a sweep, a panel for each grid point", _sweep, (*OVER, "band", "linear"), content=SWEEP
+    ),
+    "sweep-exponents": Entry("power laws along one field of a sweep, with intervals", _sweep, OVER, content=SWEEP),
+    "double-descent-map": Entry(
+        "where double descent is, over the ratio of input scales and the noise, for one layer and two",
+        _map("double-descent-map"),
+        (*OVER, "draws"),
+        ("dim", "samples", "ones", "u", "z"),
+        SWEEP,
+        kept=True,
+    ),
+    "rate-ratio-map": Entry(
+        "double descent over the ratio of the layers' learning rates and the scale of the second",
+        _map("rate-ratio-map"),
+        (*OVER, "draws"),
+        ("dim", "samples", "ones", "kappa", "noise_ratio", "z"),
+        SWEEP,
+        kept=True,
+    ),
+    "start-map": Entry(
+        "double descent of two modes over size and imbalance of the start, and where theory forbids it",
+        _map("start-map"),
+        OVER,
+        (),
+        SWEEP,
+        kept=True,
+    ),
+    "parting-map": Entry(
+        "gap of the flow over learning rate / stability threshold and the ratio of input scales",
+        _map("parting-map"),
+        (*OVER, "draws"),
+        ("dim", "samples", "ones", "u", "z"),
+        SWEEP,
+        kept=True,
+    ),
+    "two-mode-counts": Entry(
+        "how many random two-mode problems descend twice, one layer and two",
+        _two_mode_counts,
+        ("source", "draws"),
+        ("seed",),
+        "two-mode-counts",
+        kept=True,
+    ),
 } | {
     name: Entry(f"published: {text}", _published(name), ("source", *drawn), ("seed",), content=name)
     for name, text, drawn in (

@@ -88,7 +88,8 @@ def figure(
     *,
     name: Annotated[str, typer.Argument(help="What to draw (twinmodes list names all).", metavar="NAME")],
     source: Annotated[
-        str | None, typer.Option("--from", help="A compare.nc to draw; else the problem is run.", metavar="FILE")
+        str | None,
+        typer.Option("--from", help="A compare.nc, or a sweep's store, to draw; else it is run.", metavar="FILE"),
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="File to write: .png, .pdf, .svg or .pgf (default out/NAME.png).", metavar="FILE")
@@ -117,6 +118,8 @@ def figure(
     draws: Annotated[
         int | None, typer.Option(help="Published results: how many random draws to average.", metavar="INT")
     ] = None,
+    variable: Annotated[str | None, typer.Option(help="Figures of sweeps: what to draw.", metavar="NAME")] = None,
+    side: Annotated[str | None, typer.Option(help="Figures of sweeps: one side only.", metavar="NAME")] = None,
     plane: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +171,8 @@ def figure(
         "replica": replica,
         "band": band,
         "draws": draws,
+        "variable": variable,
+        "side": side,
         "plane": plane,
         "fix": fix,
         "extent": extent,
@@ -264,6 +269,24 @@ def export(
     from . import sweep as command
 
     raise typer.Exit(command.export(store, path))
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str, typer.Argument(help="A sweep's store, .zarr or .nc, or a compare.nc.", metavar="STORE|compare.nc")
+    ],
+    out: Annotated[str, typer.Option(help="The page to write.", metavar="FILE.html")] = "report.html",
+) -> None:
+    """Write one page of what a sweep or a comparison found: agreement, maps, worst cells, where it comes from.
+
+    The page needs no network and no script; send it to anyone with a browser.
+
+    Example: twinmodes report sweep.icechunk --out sweep.html
+    """
+    from .report import report
+
+    raise typer.Exit(report(source, out))
 
 
 @app.command("list")

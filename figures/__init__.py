@@ -25,7 +25,11 @@ from . import (
     risk,
     samples,
     sharpness,
+    sweep_curves,
+    sweep_exponents,
+    sweep_map,
     training,
+    two_mode_counts,
     vector_field,
 )
 from .style import save
@@ -53,6 +57,14 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "kunin": published_kunin.draw,
     "standardising": published_standardising.draw,
     "double-descent": double_descent.draw,
+    "sweep-map": sweep_map.draw,
+    "sweep-curves": sweep_curves.draw,
+    "sweep-exponents": sweep_exponents.draw,
+    "double-descent-map": sweep_map.draw,
+    "rate-ratio-map": sweep_map.draw,
+    "start-map": sweep_map.draw,
+    "parting-map": sweep_map.draw,
+    "two-mode-counts": two_mode_counts.draw,
 }
 
 __all__ = ["FIGURES", "double_descent", "gap", "modes", "phase_portraits", "risk", "save", "vector_field"]

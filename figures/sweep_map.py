@@ -21,6 +21,7 @@ COLOURS = "Blues"
 AVERAGE = {"bump_ratio": "expected_bump_ratio", "gap": "expected"}  # what theory says beforehand
 MOST_PANELS = 6
 LOG_ABOVE = 30.0  # a range over which colours are logarithmic
+MOST_DECADES = 1e6  # of the colours; what is smaller has the lightest
 
 
 def draw(
@@ -100,7 +101,9 @@ def draw(
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         if image is not None:
-            bar = figure.colorbar(image, ax=grid[: len(panels)].tolist(), pad=0.02, aspect=30)
+            below = bool(np.any(finite < float(norm.vmin or 0.0)))
+            extend = "min" if below else "neither"
+            bar = figure.colorbar(image, ax=grid[: len(panels)].tolist(), pad=0.02, aspect=30, extend=extend)
             bar.set_label(axis_label(ds[name], name))
             bar.outline.set_linewidth(0.6)  # type: ignore[operator]
         header(figure, _title(ds, name, said, theory is not None), list(handles.values()), 3, narrow=1)
@@ -187,7 +190,7 @@ def _norm(finite: np.ndarray) -> Normalize:
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
     if low > 0 and high / low > LOG_ABOVE:
-        return LogNorm(low, high)
+        return LogNorm(max(low, high / MOST_DECADES), high)
     return Normalize(low, high if high > low else low + 1)
 
 

@@ -46,7 +46,8 @@ def contours(axes: Axes, part: xr.DataArray, name: str, scales: Scales, norm: No
 def _round_levels(norm: Normalize) -> list[float]:
     low, high = float(norm.vmin or 0.0), float(norm.vmax or 1.0)
     if isinstance(norm, LogNorm):
-        return [10.0**k for k in range(int(np.ceil(np.log10(low))), int(np.floor(np.log10(high))) + 1)]
+        first, last = int(np.ceil(np.log10(low))), int(np.floor(np.log10(high)))
+        return [10.0**k for k in range(first, last + 1, max(1, (last - first) // 5))]
     rough = (high - low) / 5
     unit = 10.0 ** np.floor(np.log10(rough))
     step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough)

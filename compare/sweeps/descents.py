@@ -1,4 +1,4 @@
-"""When each descent of a risk curve happens: the first fall, the peak and the second fall as steps."""
+"""Double descent in a sweep: when each descent of a risk curve happens, and how many curves have two."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..bumps import THRESHOLD, bumps
+from .statistics import finished_values, wilson_interval
 
 TIMES = {
     "first_descent": "step half-way down the first descent",
@@ -61,6 +62,43 @@ def descent_times(risk: xr.DataArray, *, threshold: float = THRESHOLD) -> xr.Dat
             for i, (name, text) in enumerate(TIMES.items())
         },
         coords=coords,
+    )
+
+
+def bump_shares(ds: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
+    """Return which share of a sweep's finished cells has a bump, by side.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A sweep.
+    confidence : float
+        Of Wilson's interval, which takes cells as independent.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``side``: ``count`` of ``cells`` (finished, with a risk), ``share``, ``low``, ``high``, and
+        ``median_ratio`` of those that have one.
+
+    Raises
+    ------
+    ValueError
+        If the Dataset is no sweep, or holds no bumps.
+    """
+    present, ratio = finished_values(ds, "bump_present"), finished_values(ds, "bump_ratio")
+    dims = [dim for dim in present.dims if dim != "side"]
+    cells, count = present.notnull().sum(dims), (present == 1).sum(dims)
+    low, high = wilson_interval(count, cells, confidence)
+    return xr.Dataset(
+        {
+            "count": count,
+            "cells": cells,
+            "share": (count / cells).where(cells > 0),
+            "low": (count.dims, low),
+            "high": (count.dims, high),
+            "median_ratio": ratio.where(present == 1).median(dims),
+        }
     )
 
 

@@ -55,7 +55,7 @@ def grid_dims(ds: xr.Dataset) -> tuple[str, ...]:
 def finished(ds: xr.Dataset) -> xr.DataArray:
     """Return where a sweep is done (bool, over the grid and seed)."""
     grid_dims(ds)
-    return ds.status == flag_codes(ds.status)[DONE]
+    return ds.status.compute() == flag_codes(ds.status)[DONE]
 
 
 def status_counts(ds: xr.Dataset) -> dict[str, int]:
@@ -66,7 +66,7 @@ def status_counts(ds: xr.Dataset) -> dict[str, int]:
 
 
 def finished_values(ds: xr.Dataset, name: str) -> xr.DataArray:
-    """Return one variable as floats, NaN where its cell is not done.
+    """Read one variable as floats, NaN where its cell is not done; of a lazy Dataset select the cells first.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def finished_values(ds: xr.Dataset, name: str) -> xr.DataArray:
     if name not in ds.data_vars:
         known = ", ".join(str(key) for key, value in ds.data_vars.items() if SEED in value.dims and key != "status")
         raise ValueError(f"the sweep has no variable {name!r}; it has {known}")
-    variable = ds[name]
+    variable = ds[name].compute()
     kept = variable.astype(float).where(done) if SEED in variable.dims else variable.astype(float)
     kept = kept.transpose(*variable.dims, ...)
     kept.attrs = dict(variable.attrs)

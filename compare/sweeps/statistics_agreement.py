@@ -158,4 +158,5 @@ def _judged(ds: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     missing = [name for name in JUDGED if name not in ds]
     if missing:
         raise ValueError(f"this sweep holds no verdicts ({', '.join(missing)} missing); run it with two sides or more")
-    return ds.verdict, excess(ds), finished(ds)
+    read = ds[[*JUDGED, "status"]].compute()
+    return read.verdict, excess(read), finished(read)
