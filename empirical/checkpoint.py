@@ -11,6 +11,7 @@ import json
 import time
 import warnings
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -96,7 +97,7 @@ class Checkpoint:
         """
         if self.path is None:
             return Ledger()
-        for part in self.path.parent.glob(f".{self.path.name}.*.part"):
+        for part in self.path.parent.glob(f".{escape(self.path.name)}.*.part"):
             part.unlink(missing_ok=True)
         if not self.path.exists():
             return Ledger()

@@ -199,7 +199,7 @@ def _outcomes(run: Run, loss: np.ndarray, grad_norm: np.ndarray, ends: Ends) -> 
                 diverged[b] = run.descent.steps
     for b in np.flatnonzero(diverged >= 0).tolist():
         hint = ""
-        if kind in ("recursion", "training") and run.weights:
+        if kind in ("recursion", "training") and run.weights and run.descent.optimizer == "gd":
             threshold = stability_threshold(run.samples[b], run.weights[b], run.descents[b])
             hint = f"; the predicted largest stable learning rate is {threshold:.3g}"
         warnings.warn(f"the {kind} of replica {b} diverged by step {diverged[b]}{hint}", RuntimeWarning, stacklevel=4)
@@ -245,7 +245,7 @@ def _problem(run: Run, stacked: Stacked, rates: np.ndarray, curvatures: np.ndarr
         one |= {"target": stacked.target, "target_strength": to_modes(stacked, stacked.target)}
     result = {name: np.repeat(array, run.size // len(array), axis=0) for name, array in one.items()}
     result["lr"] = rates
-    if np.all(curvatures > 0):
+    if np.all(curvatures > 0) and run.descent.optimizer == "gd":
         result["stable_lr"] = 2 * (1 + run.descent.momentum) * _first_rates(run) / curvatures
     if "sharpness" in run.descent.measure and run.descent.optimizer == "gd":
         result["sharpness_limit"] = _sharpness_limit(run, rates)

@@ -41,7 +41,8 @@ def checked_schedule(schedule: Any, steps: int) -> Schedule:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {names} or pairs (step, factor), got {schedule!r}")
         return schedule
-    if np.ndim(schedule) == 1 and len(schedule) == steps and not isinstance(schedule[0], tuple):
+    single = isinstance(schedule, np.ndarray | list | tuple) and all(np.ndim(entry) == 0 for entry in schedule)
+    if single and len(schedule) == steps:
         factors = real_array(schedule, "schedule", ndim=1)
         changes = np.flatnonzero(np.diff(factors, prepend=np.nan))
         schedule = list(zip(changes.tolist(), factors[changes].tolist(), strict=True))

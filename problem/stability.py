@@ -275,8 +275,11 @@ def stable_rate(sample: Sample, weights: Weights, descent: Descent) -> float:
     Raises
     ------
     ValueError
-        If no threshold can be predicted because nothing can move (all-zero inputs or a zero target and start).
+        If no threshold can be predicted because nothing can move (all-zero inputs or a zero target and start), or for
+        Adam, whose steps do not scale with the gradient.
     """
+    if descent.optimizer == "adam":
+        raise ValueError("lr=None picks a rate by the curvature, which Adam's steps do not follow; give lr, e.g. 0.001")
     threshold = stability_threshold(sample, weights, descent)
     if not math.isfinite(threshold):
         raise ValueError("lr=None cannot pick a rate: neither the data nor the start has any curvature; give lr")

@@ -96,6 +96,15 @@ def test_it_goes_on_in_every_batch_of_replicas_and_after_several_kills(tmp_path,
     assert same(train(*told, checkpoint=tmp_path / "run.npz"), reference)
 
 
+def test_parts_of_killed_writers_go_whatever_the_file_is_called(tmp_path):
+    told, file = problem({}, steps=50), tmp_path / "run[1].npz"
+    left, other = tmp_path / ".run[1].npz.abc.part", tmp_path / ".run1.npz.abc.part"
+    left.touch()
+    other.touch()
+    train(*told, checkpoint=file)
+    assert not left.exists() and other.exists()
+
+
 def test_a_finished_run_is_only_read(tmp_path, monkeypatch):
     told, file = problem({}), tmp_path / "run.npz"
     done = train(*told, checkpoint=file)

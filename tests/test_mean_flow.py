@@ -112,7 +112,29 @@ def test_what_has_no_mean_flow_is_refused(descent, message):
         mean_flow(sample, START.weights(sample, 0), descent)
 
 
+def test_fresh_rows_of_a_rotated_population_start_where_training_does_and_end_at_the_truth():
+    sample = LinearTeacher(dim=4, samples=20, design="exact", rotated=True, kappa=3.0, noise=0.1).sample(0)
+    assert sample.covariance.ndim == 2
+    start = START.weights(sample, 0)
+    descent = Descent(steps=2000, lr=0.004, batch=4, sampling="online")
+    ds = mean_flow(sample, start, descent)
+    by_rows = gradient_descent(sample, start, descent)
+    for name in ("weight", "z", "u", "loss"):
+        np.testing.assert_allclose(ds[name][0, 0], by_rows[name][0, 0], rtol=1e-12, atol=1e-14)
+    # The mean of the first update, by the population: lr g B u C (beta - u z), from tiny steps of the flow.
+    u, z, rate = 0.3, start.rank_one().z, 1e-6
+    w0 = u * z
+    pull = sample.covariance @ (sample.beta - w0)
+    first = mean_flow(sample, start, Descent(steps=1, lr=rate, batch=4, sampling="online"))
+    move = (first.weight[0, -1] - first.weight[0, 0]).values
+    wanted = 2 * 4 * rate * (u**2 * pull + z * (z @ pull))
+    np.testing.assert_allclose(move, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())  # O(rate), and rounding of w0
+
+
 def test_fresh_rows_need_a_known_population():
+    standard = LinearTeacher(dim=4, samples=20, standardize=True).sample(0)
+    with pytest.raises(ValueError, match="not standardised"):
+        mean_flow(standard, START.weights(standard, 0), Descent(steps=5, batch=2, sampling="online"))
     sample = Sample(np.eye(4), np.ones(4))
     with pytest.raises(ValueError, match="known covariance"):
         mean_flow(sample, START.weights(sample, 0), Descent(steps=5, batch=2, sampling="online"))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from twinmodes.empirical import train
-from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, stability_threshold
+from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, row_batches, stability_threshold
 from twinmodes.theory import gradient_descent, gradient_flow
 from twinmodes.theory.sgd_moments import batch_moments
 
@@ -93,6 +94,42 @@ def test_adam_is_torch_s(shape, extra):
     assert still_moving(trained)
     # Adam divides by the root of squared gradients: where one passes zero, its rounding counts more.
     assert gap(trained, train(*told, method="autograd")) < 100 * EXACT
+
+
+@pytest.mark.parametrize("loss", ["mean", "sum"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", [(20, 0.5), (40, 0.1)]], ids=str)
+def test_a_loop_with_torch_s_own_loss_and_scheduler_goes_the_same_way(schedule, loss):
+    (sample,), (start,) = problem((12, 5, 3, 2))
+    descent = Descent(steps=STEPS, lr=0.02 if loss == "mean" else 0.002, batch=4, loss=loss, schedule=schedule)
+    layers = [torch.nn.Parameter(torch.tensor(layer)) for layer in start.layers]
+    optimizer = torch.optim.SGD(layers, lr=descent.lr)
+    pace = {
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS),
+        "linear": lambda: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS),
+        "pairs": lambda: torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda k: 1 if k < 20 else 0.5 if k < 40 else 0.1
+        ),
+    }[schedule if isinstance(schedule, str) else "pairs"]()
+    take, found = row_batches(sample, descent), []
+    for _ in range(STEPS):
+        X, y = (torch.tensor(rows[0]) for rows in take(1))
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(X @ layers[0].T @ layers[1].T, y, reduction=loss).backward()
+        optimizer.step()
+        pace.step()
+        found.append((layers[1] @ layers[0]).detach().numpy())
+    for side in (gradient_descent, train):
+        ds = side(sample, start, descent)
+        wanted = np.array([start.end_to_end, *found])[ds.step]
+        # torch's schedulers multiply the rate update by update: a rounding each.
+        np.testing.assert_allclose(ds.weight[0], wanted, rtol=0, atol=10 * EXACT * np.abs(wanted).max())
+
+
+def test_adam_has_no_predicted_rate():
+    samples, starts = problem((10, 2, 1, 2))
+    with pytest.raises(ValueError, match="Adam's steps do not follow; give lr"):
+        train(samples, starts, Descent(steps=5, lr=None, optimizer="adam"))
+    assert "stable_lr" not in train(samples, starts, Descent(steps=5, lr=0.001, optimizer="adam"))
 
 
 def test_adam_has_no_theory():
@@ -196,6 +233,7 @@ def test_momentum_moves_the_threshold():
         ({"schedule": [(1, -0.1)]}, "factor"),
         ({"schedule": 0.5}, "pairs"),
         ({"schedule": []}, "at least one pair"),
+        ({"schedule": [(0, 1.0), (2,)]}, "schedule must be one of cosine, linear, pairs"),
         ({"optimizer": "adam", "momentum": 0.9}, "Adam has its own"),
     ],
 )

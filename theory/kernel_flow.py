@@ -19,6 +19,7 @@ from .conditions import checked_time, decay, relaxed
 
 RTOL, ATOL = 1e-10, 1e-12
 ASYMMETRY, NEGATIVE = 1e-9, 1e-9
+MOST_SLOPES = 2000  # of the hinge, a sample; a solve that passes its corner takes some hundreds
 
 
 def kernel_flow(
@@ -60,7 +61,7 @@ def kernel_flow(
         For shapes that do not match, a kernel that is not symmetric or not positive semi-definite, other labels than +1
         and -1, f0_test without K_test, or negative times.
     RuntimeError
-        If the solver fails, with its message.
+        If the solver fails, with its message; for "hinge" where an output comes to rest on the corner of its loss.
 
     Notes
     -----
@@ -151,9 +152,16 @@ def _vector(given: Any, count: int, name: str) -> np.ndarray:
 
 
 def _coefficients(K: np.ndarray, y: np.ndarray, loss: MarginLoss, start: np.ndarray, when: np.ndarray) -> np.ndarray:
-    count = len(y)
+    count, taken = len(y), 0
 
     def velocity(t: float, c: np.ndarray) -> np.ndarray:
+        nonlocal taken
+        taken += 1
+        if loss.kind == "hinge" and taken > MOST_SLOPES * count:
+            raise RuntimeError(
+                f"the kernel flow of the hinge gets no further than time {t:.6g}: an output rests on the corner of its "
+                'loss, where the slope jumps; ask for earlier times, or take "softhinge" with a large beta'
+            )
         return -loss.slope(start + K @ c, y) / count
 
     def jacobian(t: float, c: np.ndarray) -> np.ndarray:
