@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from .labels import place
 from .moments import log_axis, moments, part_handles, points
 from .norms import layer_names
-from .over_steps import PARTS, axis_of_steps, order_curves, recorded_by, sides_in_grey, time_label, view
+from .over_steps import axis_of_steps, recorded_by, sides_in_grey, time_label, view
+from .parts import PARTS, order_curves
 from .style import FULL_WIDTH, header, style
 
 NEEDS = ("jacobian_singular", "jacobian_share")

@@ -6,7 +6,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from .labels import place
-from .over_steps import PARTS, curves, fit_log, panels, part_curves, recorded_by, sides_in_grey, view
+from .over_steps import curves, panels, recorded_by, sides_in_grey, view
+from .parts import PARTS, fit_log, part_curves
 from .style import FULL_WIDTH, header, style
 
 NEEDS = ("kernel_change", "kernel_alignment", "kernel_norm", "kernel_trace")

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .labels import Note, place
-from .over_steps import PARTS, View, curves, names_beside, panels, part_curves, recorded_by, sides_in_grey, view
+from .over_steps import View, curves, panels, recorded_by, sides_in_grey, view
+from .parts import PARTS, names_beside, part_curves
 from .reading import with_unit
 from .style import FULL_WIDTH, header, style
 

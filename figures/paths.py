@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .labels import Note, place
-from .over_steps import PARTS, View, curves, panels, part_curves, sides_in_grey, view
+from .over_steps import View, curves, panels, sides_in_grey, view
+from .parts import PARTS, part_curves
 from .reading import with_unit
 from .style import FULL_WIDTH, header, style
 

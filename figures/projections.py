@@ -11,17 +11,8 @@ from matplotlib.figure import Figure
 
 from .labels import place
 from .moments import moments, part_handles
-from .over_steps import (
-    PARTS,
-    View,
-    axis_of_steps,
-    curves,
-    part_curves,
-    recorded_by,
-    sides_in_grey,
-    time_label,
-    view,
-)
+from .over_steps import View, axis_of_steps, curves, recorded_by, sides_in_grey, time_label, view
+from .parts import PARTS, part_curves
 from .reading import SOURCES
 from .style import FULL_WIDTH, header, style
 

@@ -8,18 +8,8 @@ from matplotlib.figure import Figure
 
 from .labels import place
 from .moments import part_handles
-from .over_steps import (
-    MOST_THIN,
-    PARTS,
-    THIN,
-    axis_of_steps,
-    fit_log,
-    part_curves,
-    recorded_by,
-    sides_in_grey,
-    time_label,
-    view,
-)
+from .over_steps import axis_of_steps, recorded_by, sides_in_grey, time_label, view
+from .parts import MOST_THIN, PARTS, THIN, fit_log, part_curves
 from .reading import with_unit
 from .style import FULL_WIDTH, header, style
 
@@ -80,13 +70,12 @@ def draw(
         )
         fit_log(above, DIP)
         named = part_handles(dict(zip(chosen.values(), PARTS, strict=False)))
-        above.legend(handles=named, loc="lower left", frameon=True, edgecolor="none", framealpha=0.85)
         above.set_ylabel(with_unit("loss of a row", ds.sample_loss))
         spread = {name: getattr(ds.sample_loss, how)("sample", skipna=False) for name, how in SPREAD.items()}
         more = part_curves(below, shown, spread, linewidth=1.2)
         below.set_ylabel(with_unit("over all rows", ds.sample_loss))
         figure.align_ylabels([above, below])
-        header(figure, f"{shown.text}. Above: replica {replica or 0}", sides_in_grey(ds, sides), 5, narrow=3)
+        header(figure, f"{shown.text}. Above: replica {replica or 0}", [*sides_in_grey(ds, sides), *named], 5, narrow=1)
         place(figure, {below: more})
     return figure
 

@@ -7,7 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .over_steps import View, curves, fit_log, panels, recorded_by, view
+from .over_steps import View, curves, panels, recorded_by, view
+from .parts import fit_log
 from .reading import side_handles, with_unit
 from .style import FULL_WIDTH, header, style
 

@@ -8,18 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .labels import Note, place
-from .over_steps import (
-    PARTS,
-    View,
-    curves,
-    fit_log,
-    level,
-    on_axis,
-    panels,
-    part_curves,
-    summary,
-    view,
-)
+from .over_steps import View, curves, level, on_axis, panels, summary, view
+from .parts import PARTS, fit_log, part_curves
 from .reading import SOURCES, side_handles, side_looks, with_unit
 from .style import FULL_WIDTH, SMALL, header, lighter, style
 

@@ -16,7 +16,8 @@ from twinmodes.cli.main import main
 from twinmodes.compare import bumps, compare, save
 from twinmodes.figures import FIGURES
 from twinmodes.figures.moments import moments
-from twinmodes.figures.over_steps import BANDS, MARKS, PARTS, summary
+from twinmodes.figures.over_steps import BANDS, MARKS, summary
+from twinmodes.figures.parts import PARTS
 from twinmodes.figures.style import COLUMN_WIDTH
 from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample
 
@@ -117,7 +118,7 @@ def test_no_text_overlaps_and_the_look_stays_inside(drawn):
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("name", ["norms", "jacobian", "alignment", "samples"])
+@pytest.mark.parametrize("name", ["norms", "alignment", "samples"])
 def test_no_text_overlaps_in_one_column(run, aligned, name):
     check_no_overlap(FIGURES[name](aligned if name == "alignment" else run, width=COLUMN_WIDTH))
 
@@ -156,7 +157,7 @@ def test_replicas_become_a_median_with_quartiles(run):
 
 def test_other_bands_and_single_replicas(run):
     loss = run.loss.sel(side="recursion").transpose("replica", "step").values
-    figure = FIGURES["training"](run, band="error")
+    figure = FIGURES["sharpness"](run, band="error")
     area = next(found for found in filled(figure.axes[0]) if type(found).__name__ != "LineCollection")
     corners = {float(y) for path in area.get_paths() for y in path.vertices[:, 1]}
     error = loss.std(axis=0, ddof=1) / 2  # of four
@@ -166,9 +167,9 @@ def test_other_bands_and_single_replicas(run):
     assert np.all(nearest <= 1e-14 * wanted)  # the sum of four numbers in another order
     np.testing.assert_allclose(lines(figure.axes[0], "recursion")[0].get_ydata(), loss.mean(axis=0), rtol=1e-15)
     assert "mean and its standard error of 4 replicas" in words(figure)
-    bare = FIGURES["training"](run, band="none")
+    bare = FIGURES["sharpness"](run, band="none")
     assert not any(filled(axes) for axes in bare.axes) and "median of 4 replicas" in words(bare)
-    alone = FIGURES["training"](run, replica=2)
+    alone = FIGURES["sharpness"](run, replica=2)
     assert not any(filled(axes) for axes in alone.axes) and "replica 2 of 4" in words(alone)
     np.testing.assert_array_equal(lines(alone.axes[0], "recursion")[0].get_ydata(), loss[2])
 
@@ -295,10 +296,11 @@ def test_alignment_of_both_layers(aligned, drawn):
 
 
 def test_kernel_sharpness_samples_and_projections(run, drawn):
-    change, turn, size = drawn["kernel"].axes
+    rounded = run.kernel_change.where(run.step > 0, 1e-16)
+    change, _, size = FIGURES["kernel"](run.assign(kernel_change=rounded)).axes
     wanted = run.kernel_change.sel(side="recursion").median("replica").values
     row = lines(change, "recursion")[0].get_ydata()
-    assert np.isnan(row[0]) and change.get_yscale() == "log"
+    assert np.isnan(row[0]) and np.isnan(lines(change, "trained")[0].get_ydata()[0]) and change.get_yscale() == "log"
     np.testing.assert_array_equal(row[1:], wanted[1:])
     assert change.get_ylim()[0] > wanted[1] / 10  # the start's rounding does not stretch the axis
     assert {text.get_text() for text in size.texts} == {"norm", "trace"}
@@ -331,26 +333,35 @@ def test_kernel_sharpness_samples_and_projections(run, drawn):
         np.testing.assert_array_equal(line.get_ydata(), relative.isel(step=at))
 
 
-def test_unequal_learning_rates_are_drawn_over_time(run):
-    rates = np.array([1e-3, 2e-3, 4e-3, 3e-3])
-    times = run.time.copy(data=run.step.values * 1.0).expand_dims(replica=run.replica) * rates[:, None]
-    line = 5.0 - times.transpose("replica", "step")  # a function of time alone, which interpolation does not change
-    fast = run.assign_coords(time=(("replica", "step"), times.transpose("replica", "step").values))
-    fast = fast.assign(loss=(run.loss * 0 + line).transpose("side", "replica", "step"))
-    fast = fast.assign(sharpness_limit=run.sharpness_limit * 0 + 2 / (run.replica * 0 + rates))
-    figure = FIGURES["sharpness"](fast)
-    loss, sharp = figure.axes
+def over_time(ds, rates):
+    """Give the replicas learning rates, and a loss linear in time, which interpolation does not change."""
+    times = ds.step.values * np.array(rates)[:, None]
+    ds = ds.assign_coords(time=(("replica", "step"), times))
+    return ds.assign(loss=5.0 - ds.time + 0 * ds.loss)
+
+
+def test_unequal_learning_rates_are_drawn_over_time(run, many):
+    rates = [1e-3, 2e-3, 4e-3, 3e-3]
+    fast = over_time(run, rates)
+    limit = 0 * run.sharpness_limit + 2 / (0 * run.replica + rates)
+    fast = fast.assign(sharpness_limit=limit, sharpness=(1 + fast.time) * limit + 0 * run.sharpness)
+    loss, sharp = FIGURES["sharpness"](fast).axes
     (drawn,) = lines(loss, "recursion")
-    np.testing.assert_allclose(drawn.get_xdata(), run.step * 1e-3)  # up to where the slowest ends
+    np.testing.assert_allclose(drawn.get_xdata(), run.step * 1e-3, rtol=1e-15)  # up to where the slowest ends
     np.testing.assert_allclose(drawn.get_ydata(), 5.0 - drawn.get_xdata(), rtol=1e-14)
     assert sharp.get_xlabel() == "time (updates × learning rate, which differs)"
     assert sharp.get_ylabel() == "sharpness / its threshold"
+    np.testing.assert_allclose(lines(sharp, "recursion")[0].get_ydata(), 1 + drawn.get_xdata(), rtol=1e-14)
     assert next(line for line in sharp.lines if line.get_gid() == "level").get_ydata()[0] == 1.0
-    for name in ("paths", "samples"):  # which pool members, and draw one replica over its steps
-        assert "which differs" in words(FIGURES[name](fast)), name
-    assert FIGURES["training"](fast, replica=1).axes[-1].get_xlabel() == "step (updates)"
+    assert FIGURES["sharpness"](fast, replica=1).axes[-1].get_xlabel() == "step (updates)"
     with pytest.raises(ValueError, match="times do not overlap in the window"):
         FIGURES["training"](fast, window=(3000, 4000))
+    pooled = over_time(many, rates[:3]).drop_vars(["u", "z"])
+    pooled = pooled.assign(weight=(1 + pooled.time) * many.target + 0 * many.weight)
+    (axes,) = FIGURES["paths"](pooled).axes
+    for line in lines(axes, "recursion"):  # members of three replicas, each over its own times
+        np.testing.assert_allclose(line.get_ydata(), 1 + line.get_xdata(), rtol=1e-13)
+    assert "which differs" in words(axes.figure)
 
 
 def test_what_diverged_is_left_blank_and_said():
@@ -403,15 +414,16 @@ def test_mistakes_are_answered(run):
         FIGURES["kernel"](3)
 
 
-def test_the_command_measures_what_a_figure_needs(many, tmp_path, monkeypatch, capsys):
+def test_the_command_measures_what_a_figure_needs(run, many, tmp_path, monkeypatch, capsys):
     assert tuple(BANDS) == names.BANDS
     monkeypatch.chdir(tmp_path)
     save(many, "compare.nc")
+    save(run, "measured.nc")
     small = ["--dim", "4", "--samples", "9", "--steps", "50", "--hidden", "3", "--replicas", "2", "--record", "20"]
     for arguments, said in (
-        (["norms", "--from", "compare.nc", "--band", "error"], "written"),
+        (["sharpness", "--from", "measured.nc", "--band", "error"], "written"),
         (["sharpness", *small], "measuring sharpness: recursion, trained"),
-        (["alignment", *small, "--measure", "rank"], "measuring rank, alignment: trained"),
+        (["sharpness", *small, "--measure", "alignment"], "measuring alignment, sharpness: trained"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(["figure", *arguments])
