@@ -361,6 +361,8 @@ def test_unequal_learning_rates_are_drawn_over_time(run, many):
     (axes,) = FIGURES["paths"](pooled).axes
     for line in lines(axes, "recursion"):  # members of three replicas, each over its own times
         np.testing.assert_allclose(line.get_ydata(), 1 + line.get_xdata(), rtol=1e-13)
+    for x, y in (corner for area in filled(axes) for path in area.get_paths() for corner in path.vertices):
+        assert abs(y - 1 - x) < 1e-13 * y  # all alike, so that the band is a line
     assert "which differs" in words(axes.figure)
 
 
