@@ -100,7 +100,9 @@ def compare(
     ours = {
         kinds[name]: trajectories[name]
         for name, side in chosen.items()
-        if side in (gradient_descent, gradient_flow, mean_flow, modified_flow) and not options.get(name)
+        if name in trajectories
+        and side in (gradient_descent, gradient_flow, mean_flow, modified_flow)
+        and not options.get(name)
     }
     if np.any(joined.status.isel(side=-1) == "interrupted") and kinds[str(joined.side.values[-1])] != "training":
         # The user does not want to wait: what the other sides would have needed is not computed either.

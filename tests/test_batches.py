@@ -73,6 +73,15 @@ def test_online_rows_have_the_population_moments(rotated):
     assert np.all(np.abs(raw.T @ noise / len(noise)) < 4 * spread)
 
 
+def test_fresh_rows_are_drawn_from_a_stream_of_their_own():
+    # Rows of the teacher's, the start's or the batches' stream of one seed would not be independent of those.
+    sample = LinearTeacher(dim=3, samples=6, kappa=None, noise=0.0).sample(1)
+    (X,), _ = row_batches(sample, Descent(batch=2, sampling="online", seed=7))(1)
+    for tag in range(3):
+        assert not np.isin(X, np.random.default_rng([tag, 7]).standard_normal(10_000)).any()
+    assert np.isin(X, np.random.default_rng([3, 7]).standard_normal(10)).all()
+
+
 def test_the_risk_is_the_error_of_online_rows():
     sample = LinearTeacher(dim=4, samples=9, noise=0.3, standardize=True).sample(2)
     X, y = row_batches(sample, Descent(batch=20, sampling="online"))(10_000)

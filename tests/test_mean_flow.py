@@ -69,6 +69,15 @@ def test_of_the_full_batch_it_is_the_flow():
         np.testing.assert_allclose(ds.stable_lr, flow.stable_lr, rtol=1e-12)
 
 
+@pytest.mark.parametrize("descent", DESCENTS.values(), ids=DESCENTS.keys())
+def test_times_and_rates_are_those_of_the_descent(descent):
+    sample = TEACHER.sample(0)
+    start = START.weights(sample, 0)
+    ds, by_rows = mean_flow(sample, start, descent), gradient_descent(sample, start, descent)
+    for name in ("time", "lr", "stable_lr"):
+        np.testing.assert_allclose(ds[name], by_rows[name], rtol=1e-12)
+
+
 def test_fresh_rows_move_towards_the_truth_not_towards_least_squares():
     sample = TEACHER.sample(0)
     start = START.weights(sample, 0)

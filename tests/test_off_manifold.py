@@ -60,6 +60,15 @@ def test_a_fault_is_found_where_rounding_stays_small():
     assert found.attrs["verdict"] == "disagrees"
 
 
+def test_an_interrupted_first_side_is_returned_without_those_that_did_not_run():
+    def stopped(*told):
+        ds = train(*told)
+        return ds.assign(status=("replica", ["interrupted"]))
+
+    ds = compare(TEACHER, RESTING, Descent(steps=5), {"stopped": stopped, "recursion": "recursion", "flow": "flow"})
+    assert ds.side.values.tolist() == ["stopped"] and np.isfinite(ds.loss).all()
+
+
 @pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"measure": ("alignment",)}], ids=["adam", "alignment"])
 @pytest.mark.parametrize("kind", ["recursion", "flow", "average"])
 def test_of_a_side_of_ones_own_nothing_is_said_where_we_have_no_solution(kind, settings):
