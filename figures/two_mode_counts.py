@@ -74,8 +74,8 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
             Line2D([], [], color="#08519c", marker="s", linestyle="none", label=layers[1]),
             Patch(facecolor="none", edgecolor="#e0a79f", hatch="\\\\\\", linewidth=0, label="impossible by theory"),
         ]
-        text = f"Random two-mode problems that descend twice, of {problems} a class, with {level} intervals "
-        header(figure, text + "(Wilson). Large: a bump above 0.1% of the range.", handles, 3, narrow=1)
+        text = f"Random two-mode problems that descend twice, {problems} a class, with intervals of {level} (Wilson). "
+        header(figure, text + "Large: above 0.1% of the range.", handles, 3, narrow=1)
     return figure
 
 
