@@ -53,7 +53,7 @@ def test_rk45_is_other_people_s_flow(case):
     assert max(errors.values()) < 1e-6  # what the reference promises
 
 
-@pytest.mark.parametrize(("case", "tolerance"), [(1, 1e-4), (3, 1e-4), (5, 1e-4), (3, 1e-5), (5, 1e-6)])
+@pytest.mark.parametrize(("case", "tolerance"), [(3, 1e-4), (5, 1e-4), (3, 1e-5), (5, 1e-6)])
 def test_rosenbrock_keeps_to_its_tolerance(case, tolerance):
     errors = flowed(case, "rosenbrock", tolerance)
     print(errors)
@@ -61,10 +61,10 @@ def test_rosenbrock_keeps_to_its_tolerance(case, tolerance):
 
 
 def test_euler_is_of_first_order_in_its_step():
-    """A hundredth of the gradient's tolerance is a tenth of the step, which cuts the error tenfold."""
-    coarse, fine = (flowed(3, "euler", tolerance)["F"] for tolerance in (1e-4, 1e-6))
+    """A sixteenth of the gradient's tolerance is a quarter of the step, which cuts the error to a quarter."""
+    coarse, fine = (flowed(3, "euler", tolerance)["F"] for tolerance in (1e-4, 1e-4 / 16))
     print(coarse, fine)
-    assert coarse < 8e-3 and coarse / fine == pytest.approx(10, rel=0.25)  # steps change by tenths
+    assert coarse < 8e-3 and coarse / fine == pytest.approx(4, rel=0.25)  # steps change by tenths
 
 
 def bench(hidden=4, layers=2, alpha=2.0, kind="softhinge", seed=0):
@@ -82,7 +82,7 @@ def test_orders_at_fixed_steps(method, order):
     """Halved steps cut the error by 2^order, in mid-course, for two alphas in one batch."""
     task, own, begin = bench()
     end, ends = 4.0, []
-    for steps in (8, 16, 32, 64) if method == "rk45" else (64, 128, 256, 512):
+    for steps in (8, 16, 32, 64) if method == "rk45" else (32, 64, 128, 256):
         state, dt = begin, torch.full((2,), end / steps, dtype=torch.float64)
         for _ in range(steps):
             state = STEPS[method](task, own, state, dt).state
@@ -149,7 +149,8 @@ def test_the_other_ends(method):
     relu = MLPStart(hidden=6, hidden_layers=2, activation="relu")
     dead = gradient_flow(SMALL, relu, NetFlow(method), weights=np.zeros(size))
     assert dead.status.item() == "stationary" and dead.sizes["step"] == 1
-    lost = gradient_flow(SMALL, start, NetFlow(method, kernel_rows=0), weights=[np.full(size, 1e200), start.weights(4)])
+    few = NetFlow(method, max_steps=5, kernel_rows=0)
+    lost = gradient_flow(SMALL, start, few, weights=[np.full(size, 1e200), start.weights(4)])
     assert lost.status.values.ravel()[0] == "diverged" and np.isnan(lost.loss[0, 0, 0]).all()
     assert np.isfinite(lost.loss[0, 0, 1]).all()
 
@@ -163,9 +164,9 @@ def test_a_share_of_the_samples_may_be_enough():
 
 
 def test_the_quadratic_hinge_stops_short_of_its_margin():
-    run = gradient_flow(
-        SMALL, MLPStart(hidden=16, hidden_layers=1), NetFlow("rosenbrock", MarginLoss("quadratic-hinge"))
-    )
+    sample = Images(samples=12, test=0, dim=8).sample(0)
+    flow = NetFlow("rosenbrock", MarginLoss("quadratic-hinge"), 1e-3)
+    run = gradient_flow(sample, MLPStart(hidden=16, hidden_layers=1), flow)
     assert run.attrs["stop_margin"] == 1 - 1e-3 and run.status.item() == "satisfied"
 
 
@@ -183,7 +184,7 @@ def test_predictions_with_and_without_the_start():
 
 def test_batches_do_not_mix_replicas():
     start = MLPStart(hidden=8, hidden_layers=2, alpha=0.5, convention="article", bias=0.1)
-    flow = NetFlow("rosenbrock", tolerance=1e-3, max_steps=60, keep_weights="end")
+    flow = NetFlow("rosenbrock", tolerance=1e-3, max_steps=30, keep_weights="end")
     alphas, seeds = [0.5, 50.0], [3, 7]
     both = gradient_flow(SMALL, start, flow, alphas=alphas, seeds=seeds)
     check_nonlinear(both)
@@ -196,7 +197,7 @@ def test_batches_do_not_mix_replicas():
             n = alone.sizes["step"]
             assert inside.status.item() == alone.status.item()
             for name in ("time", "output", "output_test", "kernel_change", "weight_change"):
-                # sixty steps whose sizes follow from rounded errors
+                # thirty steps whose sizes follow from rounded errors
                 near = np.abs(alone[name]).max().item() * 1e-8
                 np.testing.assert_allclose(inside[name][:n], alone[name], rtol=1e-7, atol=near)
                 # an ended run stands still
@@ -210,7 +211,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_float32_is_refused_where_it_fails_and_it_does_fail_there():
-    flow = NetFlow("rosenbrock", tolerance=1e-2, max_steps=300, kernel_rows=0)
+    flow = NetFlow("rosenbrock", tolerance=1e-2, max_steps=150, kernel_rows=0)
     start = MLPStart(hidden=16, hidden_layers=2, alpha=1e7)
     for alpha in (1e5, 1e7):
         with pytest.raises(ValueError, match="rounding noise; use float64"):
@@ -231,7 +232,7 @@ def test_float32_is_refused_where_it_fails_and_it_does_fail_there():
 def test_the_record_is_a_file_and_parts_join(tmp_path):
     runs = [
         gradient_flow(
-            SMALL, MLPStart(hidden=h, hidden_layers=1), NetFlow(max_steps=30 + h), alphas=[1.0, 10.0], seeds=[0, 1]
+            SMALL, MLPStart(hidden=h, hidden_layers=1), NetFlow(max_steps=6 + h), alphas=[1.0, 10.0], seeds=[0, 1]
         )
         for h in (4, 16)
     ]
