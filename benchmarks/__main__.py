@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from . import baseline, flows, growth, minibatches, theory, training
+from . import baseline, flows, growth, minibatches, sweeps, theory, training
 from .report import console, machine
 
 TABLES = {
@@ -15,6 +15,7 @@ TABLES = {
     "training": training.main,
     "minibatches": minibatches.main,
     "growth": growth.main,
+    "sweeps": sweeps.main,
 }
 
 

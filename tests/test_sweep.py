@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import icechunk
 import numpy as np
@@ -425,6 +427,19 @@ def test_a_scheduler_elsewhere_gives_the_same_bits(tmp_path, whole):
     assert said and said[0].startswith("dashboard: http://127.0.0.1")
     with pytest.raises(ValueError, match="no scheduler answers"):
         sweep(SMALL, store=tmp_path / "t.icechunk", scheduler="tcp://127.0.0.1:9")
+
+
+def test_the_script_for_slurm_asks_for_jobs_of_single_threaded_workers():
+    place = Path(__file__).parent.parent / "docs" / "slurm_sweep.py"
+    spec = importlib.util.spec_from_file_location("slurm_sweep", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.make_cluster() as cluster:
+        job = cluster.job_script()
+    lines = job.splitlines()
+    assert lines[0].startswith("#!") and "#SBATCH -p cpu" in lines and "#SBATCH -t 04:00:00" in lines
+    assert "#SBATCH --cpus-per-task=8" in lines and "--nworkers 8" in job and "--nthreads 1" in job
+    assert all(f"export {name}_NUM_THREADS=1" in lines for name in ("OMP", "OPENBLAS", "MKL"))
 
 
 TOML = """

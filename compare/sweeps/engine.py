@@ -62,7 +62,12 @@ def dask_workers(count: int | None, scheduler: str | None, say: Callable[[str], 
     from dask.config import set as configured
     from distributed import Client
 
-    settings = {"distributed.worker.multiprocessing-method": "spawn", "distributed.comm.timeouts.connect": "30s"}
+    settings = {
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.comm.timeouts.connect": "30s",
+        # A killed worker is replaced; dask gives its place up if the new one, which loads torch, is not there by then.
+        "distributed.deploy.lost-worker-timeout": "10 minutes",
+    }
     with configured(settings):
         if scheduler is not None:
             try:
@@ -140,18 +145,20 @@ def _on_workers(client: Any, plan: Plan, tasks: Iterable[Task]) -> Results:
     from distributed import KilledWorker, as_completed
 
     queue, running = iter(tasks), {}
-    threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
     done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
     def submit() -> None:
-        task = next(queue, None)
-        if task is not None:
+        """Fill up: workers may have come or gone."""
+        found = client.scheduler_info(n_workers=-1)["workers"].values()
+        while len(running) < AHEAD * max(1, sum(worker["nthreads"] for worker in found)):
+            task = next(queue, None)
+            if task is None:
+                return
             future = client.submit(run_batch, plan, task.cells, pure=False)
             running[future.key] = task
             done.add(future)
 
-    for _ in range(AHEAD * max(1, threads)):
-        submit()
+    submit()
     for future, result in done:
         task = running.pop(future.key)
         if future.status == "finished":

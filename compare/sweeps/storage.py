@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
-from zarr.errors import BaseZarrError
+from zarr.errors import BaseZarrError, GroupNotFoundError
 
 from .cells import Rectangle, block_shape
 from .contents import Plan, Variable
@@ -97,11 +97,10 @@ def read_stored(repository: icechunk.Repository, path: Path) -> Stored | None:
         If it cannot be read.
     """
     with readable(path):
-        history = repository.ancestry(branch=BRANCH)
-        if len(list(zip(history, range(2), strict=False))) < 2:  # a repository begins with one empty snapshot
+        try:
+            attributes = dict(zarr.open_group(repository.readonly_session(BRANCH).store, mode="r").attrs)
+        except GroupNotFoundError:
             return None
-        store = repository.readonly_session(BRANCH).store
-        attributes = dict(zarr.open_group(store, mode="r").attrs)
     found = attributes.get("twinmodes_sweep_format")
     if found is None:
         raise ValueError(f"{path} is an Icechunk repository, but no sweep of twinmodes; choose another store")
