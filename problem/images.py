@@ -126,8 +126,8 @@ class Images:
     Examples
     --------
     >>> sample = Images(samples=128, test=1000).sample(0)
-    >>> sample.X.shape, sample.X_test.shape, float(sample.y.sum())
-    ((128, 10), (1000, 10), 0.0)
+    >>> sample.X.shape, sample.X_test.shape, sorted(set(sample.y.tolist()))
+    ((128, 10), (1000, 10), [-1.0, 1.0])
     """
 
     data: str = "digits"
