@@ -206,14 +206,15 @@ def _content(source: Any) -> tuple[str, Mapping[str, Any]]:
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
-        return path.name, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        where = str(error).replace("at end of document", f"at the end, line {len(text.splitlines())}")
-        raise ValueError(f"{path.name} is no TOML: {where}; see https://toml.io") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is no UTF-8 text ({error.reason} at byte {error.start}); save it anew") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; give a TOML file") from None
+    try:
+        return path.name, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = str(error).replace("at end of document", f"at the end, line {len(text.splitlines())}")
+        raise ValueError(f"{path.name} is no TOML: {where}; see https://toml.io") from None
 
 
 def _flat(content: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
