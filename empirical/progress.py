@@ -58,8 +58,9 @@ def _bar(total: int, label: str) -> Iterator[Advance]:
             nonlocal first
             first = done if first is None else first
             speed = (done - first) / max(time.monotonic() - began, 1e-9)
-            shown = {} if loss is None else {"loss": f"loss {loss:.3g}"}
-            progress.update(task, completed=done, speed=f"{speed:,.0f}/s", **shown)
+            if loss is not None:
+                progress.update(task, loss=f"loss {loss:.3g}")
+            progress.update(task, completed=done, speed=f"{speed:,.0f}/s")
 
         yield advance
 
