@@ -108,7 +108,7 @@ class Checkpoint:
             head = json.loads(str(arrays.pop("head")))
         except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{self.path} is no checkpoint ({error}); {advice}") from None
-        if head["format"] != FORMAT or head["told"] != self.told:
+        if head.get("format") != FORMAT or head.get("told") != self.told:
             raise ValueError(f"{self.path} is the checkpoint of another run (data, start, descent or dtype); {advice}")
         ledger = Ledger(**{key: head[key] for key in PLACES})
         ledger.values = {key.removeprefix("values/"): a for key, a in arrays.items() if key.startswith("values/")}
