@@ -27,8 +27,8 @@ from .show import agreement_table, bump_table, description_table, sides_table, v
 MEANING = {
     "agrees": "every gap is within what is expected",
     "disagrees": "some gap is larger than expected (see the table)",
-    "cannot say": "gaps of over 5% are to be expected: of large steps (lower --lr), of rounding that grows, or of a mean "
-    "over few --replicas",
+    "cannot say": "gaps of over 5% are to be expected: of large steps (lower --lr), of rounding that grows, "
+    "or of a mean over few --replicas",
 }
 SMALL_NET = 1_000_000  # weights; below it more threads than one only wait for each other
 
