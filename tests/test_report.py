@@ -151,13 +151,15 @@ def test_everything_stands_on_the_page(written):
 
 
 def test_a_comparison_has_a_page_too(tmp_path, capsys):
-    ds = compare(LinearTeacher(dim=4, samples=9), RankOne(hidden=3), Descent(steps=60, record=15), count=2)
+    ds = compare(
+        LinearTeacher(dim=4, samples=9), RankOne(hidden=3), Descent(steps=60, record=15), ("recursion", "flow"), count=2
+    )
     save(ds, tmp_path / "compare.nc")
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path / "compare.nc"), "--out", str(tmp_path / "a.html")])
     assert stop.value.code == 0 and "a.html" in capsys.readouterr().out
     words = " | ".join(read((tmp_path / "a.html").read_text(encoding="utf-8")).words)
-    for wanted in ("2 replica(s), 60 updates", "verdict: agrees", "trained", "weight_norm", "expected", "method"):
+    for wanted in ("2 replica(s), 60 updates", "verdict: agrees", "flow", "weight_norm", "expected", "method"):
         assert wanted in words, wanted
 
 
