@@ -21,7 +21,7 @@ THEORY = {
     "teacher.noise_ratio": {"linear": [0, 1, 10]},
     "start.u": {"log": [1e-2, 1, 10]},
     "descent.steps": 100_000,
-    "descent.record": 67,  # 60 distinct steps
+    "descent.record": 65,  # 60 distinct steps
 }
 FULL = {
     "teacher.dim": 10,
