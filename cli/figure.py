@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..problem import replicas
 from ..problem.validate import choice, whole
+from .figure_maps import needs_source, ready_map, two_mode_counts
 from .names import BANDS, checked_file
 from .problem import read_problem
 from .run import draw_problem, followed, make_folder, run_sides
@@ -205,39 +206,6 @@ def _published(name: str) -> Callable[[Options, Options, Console], Made]:
     return make
 
 
-def _sweep(problem: Options, options: Options, console: Console) -> Made:
-    raise ValueError("this figure draws a sweep; give its store, .zarr or .nc with --from")
-
-
-def _map(name: str) -> Callable[[Options, Options, Console], Made]:
-    """Return what computes one of the ready maps of double descent, of the problem's data and start."""
-
-    def make(problem: Options, options: Options, console: Console) -> Made:
-        from ..compare.sweeps import maps, parting, two_modes
-
-        told = read_problem(problem)
-        given = {"teacher": told.source, "start": told.start} if problem else {}
-        seeds = {"seeds": options["draws"]} if "draws" in options else {}
-        made: dict[str, Callable[[], xr.Dataset]] = {
-            "double-descent-map": lambda: maps.double_descent_map(**given, **seeds),
-            "rate-ratio-map": lambda: maps.rate_ratio_map(**given, **seeds),
-            "parting-map": lambda: parting.parting_map(**given, **seeds),
-            "start-map": two_modes.start_map,
-        }
-        with console.status(f"computing the {name}"):
-            return made[name](), {}
-
-    return make
-
-
-def _two_mode_counts(problem: Options, options: Options, console: Console) -> Made:
-    from ..compare.sweeps.two_modes import two_mode_counts
-
-    given = {"problems": options["draws"]} if "draws" in options else {}
-    with console.status("counting random problems"):
-        return two_mode_counts(**given, seed=problem.get("seed", 0)), {}
-
-
 def _tabulate(ds: xr.Dataset, console: Console) -> bool:
     """Print published numbers beside ours; return whether all are met."""
     from .show import published_lines
@@ -311,14 +279,16 @@ ENTRIES: dict[str, Entry] = {
         "the risk as the sum of its groups of eigenvectors, and when each passes its goal", _double_descent, STEPS
     ),
     "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
-    "sweep-map": Entry("a sweep over two fields as a heat map", _sweep, OVER, content=SWEEP),
+    "sweep-map": Entry("a sweep over two fields as a heat map", needs_source, OVER, content=SWEEP),
     "sweep-curves": Entry(
-        "curves of a sweep, a panel for each grid point", _sweep, (*OVER, "band", "linear"), content=SWEEP
+        "curves of a sweep, a panel for each grid point", needs_source, (*OVER, "band", "linear"), content=SWEEP
     ),
-    "sweep-exponents": Entry("power laws along one field of a sweep, with intervals", _sweep, OVER, content=SWEEP),
+    "sweep-exponents": Entry(
+        "power laws along one field of a sweep, with intervals", needs_source, OVER, content=SWEEP
+    ),
     "double-descent-map": Entry(
         "where double descent is, over the ratio of input scales and the noise, for one layer and two",
-        _map("double-descent-map"),
+        ready_map("double-descent-map"),
         (*OVER, "draws"),
         ("dim", "samples", "ones", "u", "z"),
         SWEEP,
@@ -326,7 +296,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "rate-ratio-map": Entry(
         "double descent over the ratio of the layers' learning rates and the scale of the second",
-        _map("rate-ratio-map"),
+        ready_map("rate-ratio-map"),
         (*OVER, "draws"),
         ("dim", "samples", "ones", "kappa", "noise_ratio", "z"),
         SWEEP,
@@ -334,7 +304,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "start-map": Entry(
         "double descent of two modes over size and imbalance of the start, and where theory forbids it",
-        _map("start-map"),
+        ready_map("start-map"),
         OVER,
         (),
         SWEEP,
@@ -342,7 +312,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "parting-map": Entry(
         "gap of the flow over learning rate / stability threshold and the ratio of input scales",
-        _map("parting-map"),
+        ready_map("parting-map"),
         (*OVER, "draws"),
         ("dim", "samples", "ones", "u", "z"),
         SWEEP,
@@ -350,7 +320,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "two-mode-counts": Entry(
         "how many random two-mode problems descend twice, one layer and two",
-        _two_mode_counts,
+        two_mode_counts,
         ("source", "draws"),
         ("seed",),
         "two-mode-counts",
