@@ -187,10 +187,8 @@ def _weight_gradient(
     return lambda w, out: multiply(affine(y, w, Xt, beta=-1, out=residual), X, out=out)
 
 
-def autograd_stepper(
-    run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor
-) -> tuple[Callable[[int], None], torch.optim.Optimizer]:
-    """Return a function that makes updates the plain way, forward, backward, `torch.optim`, and its optimizer.
+def autograd_stepper(run: Run, net: torch.nn.Sequential, X: torch.Tensor, y: torch.Tensor) -> Callable[[int], None]:
+    """Return a function that makes updates the plain way: forward, backward, `torch.optim`.
 
     Parameters
     ----------
@@ -203,10 +201,8 @@ def autograd_stepper(
 
     Returns
     -------
-    advance : callable
+    callable
         ``advance(count)``.
-    optimizer : torch.optim.Optimizer
-        One group a layer that is trained.
     """
     descent, half_gain, targets = run.descents[0], run.step_gain / 2, y.T
     rates = [float(rate) for rate in run.rates[0] if rate > 0]
@@ -236,4 +232,4 @@ def autograd_stepper(
             optimizer.step()
             done += 1
 
-    return advance, optimizer
+    return advance

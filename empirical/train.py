@@ -204,7 +204,7 @@ def _train_batch(
     else:
         net = linear_net(run.weights[0], device, dtype)
         layers = [parameter.data[None] for parameter in net.parameters()]
-        step, _ = autograd_stepper(run, net, X[0], y[0])
+        step = autograd_stepper(run, net, X[0], y[0])
 
     recorded, keep_steps = descent.recorded, np.array(descent.keep_weights, dtype=np.int64)
     stops = np.union1d(recorded, keep_steps)
@@ -228,7 +228,6 @@ def _train_batch(
     def save(stop: int) -> None:
         ledger.stop, ledger.now, ledger.held = stop, now, held
         ledger.state = [tensor.cpu().numpy() for tensor in (*layers, *memory, *waiting)]
-        ledger.counts[place] = count
         file.write(ledger)
 
     with torch.no_grad() if method == "analytic" else torch.enable_grad():
