@@ -104,6 +104,14 @@ def alive(pid):
         return False
 
 
+def ends(pid, within=60.0):
+    """Whether a process is gone, or goes: helpers of multiprocessing end only once they see that their parent has."""
+    last = time.monotonic() + within
+    while alive(pid) and time.monotonic() < last:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
 def test_a_client_killed_at_ten_random_instants(tmp_path, script, whole):
     _, wanted, seconds = whole
     rng = np.random.default_rng(5)
@@ -139,7 +147,7 @@ def test_workers_end_with_their_client_and_the_sweep_goes_on(tmp_path, script, w
     until = time.monotonic() + 60
     while any(map(alive, family)) and time.monotonic() < until:
         time.sleep(0.2)
-    assert not [pid for pid in family if alive(pid)]
+    assert all(ends(pid) for pid in family)
     before = int((open_sweep(store).status == 1).sum())
     assert 0 < before < wanted.status.size
     xr.testing.assert_identical(resume(store), wanted)
@@ -249,7 +257,7 @@ def test_local_workers_give_the_same_bits_and_leave_nothing_behind(tmp_path, scr
     assert second.returncode != 0 and f"another sweep (process {process.pid} on" in errors
     out, errors = process.communicate()
     assert process.returncode == 0 and not errors, errors
-    assert not [pid for pid in family if alive(pid)]
+    assert all(ends(pid) for pid in family)
     xr.testing.assert_identical(open_sweep(store).load(), wanted)
     assert json.loads(wanted.attrs["settings"]) == {"device": "cpu", "dtype": "float64"}
 
