@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ..problem import replicas
 from ..problem.validate import choice, whole
+from .entry import NONLINEAR, SWEEP, Entry, Made, Options
 from .figure_maps import needs_source, ready_map, two_mode_counts
+from .figure_nonlinear import ENTRIES as NONLINEAR_ENTRIES
 from .names import BANDS, checked_file
 from .problem import read_problem
 from .run import draw_problem, followed, make_folder, run_sides
@@ -22,39 +24,7 @@ from .run import draw_problem, followed, make_folder, run_sides
 if TYPE_CHECKING:
     import xarray as xr
 
-Options = dict[str, Any]
-Made = tuple["xr.Dataset | None", Options]  # what draw receives: a Dataset, and further arguments
-
-
-class Entry(NamedTuple):
-    """One figure.
-
-    Attributes
-    ----------
-    text : str
-        One line for ``twinmodes list``.
-    make : callable
-        ``make(problem, options, console) -> (dataset, arguments)``: ``problem`` and ``options`` hold what was typed.
-    takes : tuple of str
-        The options of ``twinmodes figure`` that do something here, by their names in ``options``.
-    problem : tuple of str, optional
-        The problem options that do something; None: all.
-    content : str, optional
-        The attribute ``content`` of a Dataset that ``--from`` may give; None: that of a comparison; `SWEEP`: any sweep.
-    kept : bool
-        Whether the data that were computed are saved beside the figure.
-    """
-
-    text: str
-    make: Callable[[Options, Options, Console], Made]
-    takes: tuple[str, ...]
-    problem: tuple[str, ...] | None = None
-    content: str | None = None
-    kept: bool = False
-
-
 FLAGS = {"source": "from", "extent": "range"}  # where the flag is not the name
-SWEEP = "sweep"
 NOT_DRAWN = ("source", "draws")  # for the computation, not for draw
 
 
@@ -87,8 +57,11 @@ def figure(problem: Options, *, name: str, out: str | None, options: Options) ->
             given[key] = read(given[key])
     if source is not None and not (Path(source).is_file() or (entry.content == SWEEP and Path(source).is_dir())):
         raise ValueError(f"there is no file {source}; give one that compare or figure wrote")
-    if source is None:
-        read_problem(problem)  # mistakes are answered before anything is loaded
+    if source is None:  # mistakes are answered before anything is loaded
+        if entry.presets:
+            choice(problem.get("preset", entry.presets[0]), "--preset", entry.presets)
+        else:
+            read_problem(problem)
     make_folder(path.parent)
     arguments = {key: value for key, value in given.items() if key not in NOT_DRAWN}
     if source is not None:
@@ -131,7 +104,10 @@ def _loaded(source: str, name: str, entry: Entry) -> xr.Dataset:
     from ..compare import load
 
     ds = load(source)
-    if ds.attrs.get("content") != entry.content:
+    matches = ds.attrs.get("content") == entry.content
+    if entry.content == NONLINEAR:
+        matches = {"alpha", "hidden", "replica"} <= set(ds.sizes)
+    if not matches:
         raise ValueError(f"{source} does not hold what the figure {name} draws; leave --from out to run a problem")
     return ds
 
@@ -253,88 +229,92 @@ RUN = ("source", "replica")
 STEPS = (*RUN, "window", "linear")
 BANDED = (*STEPS, "band")
 OVER = ("source", "variable", "side", "plane", "fix")  # of a sweep
-ENTRIES: dict[str, Entry] = {
-    "risk": Entry("risk, training loss and weight error over the same steps", _run, STEPS),
-    "modes": Entry("every mode's strength over time, theory and training", _run, STEPS),
-    "training": Entry("loss, risk and weight errors of all replicas, with a band", _run, BANDED),
-    "norms": Entry("norms of layers, of groups of columns and of gradients", _run, BANDED),
-    "paths": Entry("the rank-one u and z and each weight, with the values to reach", _run, BANDED),
-    "jacobian": Entry("singular values of the Jacobian, and each layer's share", _measuring("jacobian"), BANDED),
-    "alignment": Entry("how each layer aligns with what it sees", _measuring("alignment"), BANDED),
-    "kernel": Entry("change and size of the tangent kernel", _measuring("kernel"), BANDED),
-    "sharpness": Entry("sharpness against the stability threshold", _measuring("sharpness"), BANDED),
-    "samples": Entry("training loss of each row", _measuring("sample_loss"), BANDED),
-    "projections": Entry("risk of inputs projected on leading directions", _measuring("projected_risk"), BANDED),
-    "vector-field": Entry(
-        "planes of the rank-one vector field, with nullclines and fixed points",
-        _vector_field,
-        (*RUN, "plane", "fix", "extent", "grid"),
-    ),
-    "phase-portraits": Entry(
-        "every plane of the rank-one dynamics, with paths, nullclines and fixed points by their kind",
-        _field,
-        (*RUN, "plane", "fix", "extent", "grid"),
-    ),
-    "double-descent": Entry(
-        "the risk as the sum of its groups of eigenvectors, and when each passes its goal", _double_descent, STEPS
-    ),
-    "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
-    "sweep-map": Entry("a sweep over two fields as a heat map", needs_source, OVER, content=SWEEP),
-    "sweep-curves": Entry(
-        "curves of a sweep, a panel for each grid point", needs_source, (*OVER, "band", "linear"), content=SWEEP
-    ),
-    "sweep-exponents": Entry(
-        "power laws along one field of a sweep, with intervals", needs_source, OVER, content=SWEEP
-    ),
-    "double-descent-map": Entry(
-        "where double descent is, over the ratio of input scales and the noise, for one layer and two",
-        ready_map("double-descent-map"),
-        (*OVER, "draws"),
-        ("dim", "samples", "ones", "u", "z"),
-        SWEEP,
-        kept=True,
-    ),
-    "rate-ratio-map": Entry(
-        "double descent over the ratio of the layers' learning rates and the scale of the second",
-        ready_map("rate-ratio-map"),
-        (*OVER, "draws"),
-        ("dim", "samples", "ones", "kappa", "noise_ratio", "z"),
-        SWEEP,
-        kept=True,
-    ),
-    "start-map": Entry(
-        "double descent of two modes over size and imbalance of the start, and where theory forbids it",
-        ready_map("start-map"),
-        OVER,
-        (),
-        SWEEP,
-        kept=True,
-    ),
-    "parting-map": Entry(
-        "gap of the flow over learning rate / stability threshold and the ratio of input scales",
-        ready_map("parting-map"),
-        (*OVER, "draws"),
-        ("dim", "samples", "ones", "u", "z"),
-        SWEEP,
-        kept=True,
-    ),
-    "two-mode-counts": Entry(
-        "how many random two-mode problems descend twice, one layer and two",
-        two_mode_counts,
-        ("source", "draws"),
-        ("seed",),
-        "two-mode-counts",
-        kept=True,
-    ),
-} | {
-    name: Entry(f"published: {text}", _published(name), ("source", *drawn), ("seed",), content=name)
-    for name, text, drawn in (
-        ("olmin-lindsten", "two modes with noise, which of them descend twice", ()),
-        ("advani-saxe", "average generalisation in high dimension, when to stop", ("draws",)),
-        ("pezeshki", "features of two scales descend twice", ("draws",)),
-        ("heckel-yilmaz", "step sizes a mode remove the bump (linear case)", ("draws",)),
-        ("heckel-yilmaz-relu", "a slower first layer removes the bump of a ReLU network", ("draws",)),
-        ("kunin", "how far the kernel moves from unbalanced starts", ("draws",)),
-        ("standardising", "standardising the inputs makes a double descent", ("draws",)),
-    )
-}
+ENTRIES: dict[str, Entry] = (
+    {
+        "risk": Entry("risk, training loss and weight error over the same steps", _run, STEPS),
+        "modes": Entry("every mode's strength over time, theory and training", _run, STEPS),
+        "training": Entry("loss, risk and weight errors of all replicas, with a band", _run, BANDED),
+        "norms": Entry("norms of layers, of groups of columns and of gradients", _run, BANDED),
+        "paths": Entry("the rank-one u and z and each weight, with the values to reach", _run, BANDED),
+        "jacobian": Entry("singular values of the Jacobian, and each layer's share", _measuring("jacobian"), BANDED),
+        "alignment": Entry("how each layer aligns with what it sees", _measuring("alignment"), BANDED),
+        "kernel": Entry("change and size of the tangent kernel", _measuring("kernel"), BANDED),
+        "sharpness": Entry("sharpness against the stability threshold", _measuring("sharpness"), BANDED),
+        "samples": Entry("training loss of each row", _measuring("sample_loss"), BANDED),
+        "projections": Entry("risk of inputs projected on leading directions", _measuring("projected_risk"), BANDED),
+        "vector-field": Entry(
+            "planes of the rank-one vector field, with nullclines and fixed points",
+            _vector_field,
+            (*RUN, "plane", "fix", "extent", "grid"),
+        ),
+        "phase-portraits": Entry(
+            "every plane of the rank-one dynamics, with paths, nullclines and fixed points by their kind",
+            _field,
+            (*RUN, "plane", "fix", "extent", "grid"),
+        ),
+        "double-descent": Entry(
+            "the risk as the sum of its groups of eigenvectors, and when each passes its goal", _double_descent, STEPS
+        ),
+        "gap": Entry("gap of the flow at lr, lr/2 and lr/4", _gap, RUN, content="convergence"),
+        "sweep-map": Entry("a sweep over two fields as a heat map", needs_source, OVER, content=SWEEP),
+        "sweep-curves": Entry(
+            "curves of a sweep, a panel for each grid point", needs_source, (*OVER, "band", "linear"), content=SWEEP
+        ),
+        "sweep-exponents": Entry(
+            "power laws along one field of a sweep, with intervals", needs_source, OVER, content=SWEEP
+        ),
+        "double-descent-map": Entry(
+            "where double descent is, over the ratio of input scales and the noise, for one layer and two",
+            ready_map("double-descent-map"),
+            (*OVER, "draws"),
+            ("dim", "samples", "ones", "u", "z"),
+            SWEEP,
+            kept=True,
+        ),
+        "rate-ratio-map": Entry(
+            "double descent over the ratio of the layers' learning rates and the scale of the second",
+            ready_map("rate-ratio-map"),
+            (*OVER, "draws"),
+            ("dim", "samples", "ones", "kappa", "noise_ratio", "z"),
+            SWEEP,
+            kept=True,
+        ),
+        "start-map": Entry(
+            "double descent of two modes over size and imbalance of the start, and where theory forbids it",
+            ready_map("start-map"),
+            OVER,
+            (),
+            SWEEP,
+            kept=True,
+        ),
+        "parting-map": Entry(
+            "gap of the flow over learning rate / stability threshold and the ratio of input scales",
+            ready_map("parting-map"),
+            (*OVER, "draws"),
+            ("dim", "samples", "ones", "u", "z"),
+            SWEEP,
+            kept=True,
+        ),
+        "two-mode-counts": Entry(
+            "how many random two-mode problems descend twice, one layer and two",
+            two_mode_counts,
+            ("source", "draws"),
+            ("seed",),
+            "two-mode-counts",
+            kept=True,
+        ),
+    }
+    | {
+        name: Entry(f"published: {text}", _published(name), ("source", *drawn), ("seed",), content=name)
+        for name, text, drawn in (
+            ("olmin-lindsten", "two modes with noise, which of them descend twice", ()),
+            ("advani-saxe", "average generalisation in high dimension, when to stop", ("draws",)),
+            ("pezeshki", "features of two scales descend twice", ("draws",)),
+            ("heckel-yilmaz", "step sizes a mode remove the bump (linear case)", ("draws",)),
+            ("heckel-yilmaz-relu", "a slower first layer removes the bump of a ReLU network", ("draws",)),
+            ("kunin", "how far the kernel moves from unbalanced starts", ("draws",)),
+            ("standardising", "standardising the inputs makes a double descent", ("draws",)),
+        )
+    }
+    | NONLINEAR_ENTRIES
+)

@@ -10,6 +10,7 @@ from . import (
     gap,
     jacobian,
     kernel,
+    lazy_losses,
     modes,
     norms,
     paths,
@@ -65,6 +66,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "start-map": sweep_map.draw,
     "parting-map": sweep_map.draw,
     "two-mode-counts": two_mode_counts.draw,
+    "lazy-losses": lazy_losses.draw,
 }
 
 __all__ = ["FIGURES", "double_descent", "gap", "modes", "phase_portraits", "risk", "save", "vector_field"]

@@ -1,0 +1,116 @@
+"""What ``twinmodes figure NAME`` draws of nonlinear networks: ``ENTRIES``, one line a figure, and how each is computed.
+
+A figure draws a grid of `compare.grids`, or what a function ``compute(preset, *, seed, folder, progress)`` of compare
+returns. Both are computed once per folder ``out/grids`` and kept there.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+
+from ..problem.validate import whole
+from .entry import NONLINEAR, Entry, Made, Options
+
+PRESETS = ("small", "seed")
+FOLDER = "out/grids"
+LINE_EVERY = 15.0  # seconds between lines in a log
+LONG = "--preset seed: the notebooks' own sizes take hours; what is done is kept, and the same command goes on"
+
+Make = Callable[[Options, Options, Console], Made]
+
+
+def from_grid(name: str) -> Make:
+    """Return what computes, or reads, the grid ``NAME-PRESET`` of `compare.grids`."""
+
+    def make(problem: Options, options: Options, console: Console) -> Made:
+        from ..compare.grids import grid_dataset
+
+        grid = f"{name}-{_preset(problem, console)}"
+        with shown(grid) as progress:
+            return grid_dataset(grid, folder=FOLDER, progress=progress), {}
+
+    return make
+
+
+def computed(module: str, function: str, *, long: bool = True) -> Make:
+    """Return what calls ``compare.MODULE.FUNCTION(preset, seed=, folder=, progress=)``, imported only then."""
+
+    def make(problem: Options, options: Options, console: Console) -> Made:
+        preset = _preset(problem, console, long=long)
+        seed = whole(problem.get("seed", 0), "--seed", minimum=0)
+        compute = getattr(import_module(f"..compare.{module}", __package__), function)
+        with shown(f"{function.replace('_', ' ')}, {preset}") as progress:
+            return compute(preset, seed=seed, folder=FOLDER, progress=progress), {}
+
+    return make
+
+
+def grid_entry(text: str, grid: str) -> Entry:
+    """Return the entry of a figure that draws a grid, whose seeds stand in its own file."""
+    return Entry(text, from_grid(grid), ("source",), ("preset",), NONLINEAR, presets=PRESETS)
+
+
+def own_entry(text: str, module: str, function: str, content: str, *, long: bool = True) -> Entry:
+    """Return the entry of a figure with a computation of its own, whose Dataset has the attribute ``content``.
+
+    ``long`` says whether the preset "seed" takes hours.
+    """
+    make = computed(module, function, long=long)
+    return Entry(text, make, ("source",), ("preset", "seed"), content, presets=PRESETS)
+
+
+@contextmanager
+def shown(name: str) -> Iterator[Callable[..., None]]:
+    """Show how far a computation is: a bar on a terminal, a line every so often elsewhere.
+
+    Yields
+    ------
+    callable
+        ``progress(done, total)``, or ``progress(now)`` with the attributes ``finished`` and ``total``.
+    """
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def line(*now: Any) -> None:
+            nonlocal last
+            done, total = _counts(now)
+            if time.monotonic() - last >= LINE_EVERY or done == total:
+                last = time.monotonic()
+                print(f"{name}: {done} of {total} runs", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+
+        def update(*now: Any) -> None:
+            done, total = _counts(now)
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _counts(now: tuple[Any, ...]) -> tuple[int, int]:
+    return (now[0].finished, now[0].total) if len(now) == 1 else (now[0], now[1])
+
+
+def _preset(problem: Options, console: Console, *, long: bool = True) -> str:
+    preset = problem.get("preset", PRESETS[0])
+    if long and preset == "seed":
+        console.print(LONG, soft_wrap=True)
+    return preset
+
+
+ENTRIES: dict[str, Entry] = {
+    "lazy-losses": own_entry("the losses of the hinge family", "lazy_losses", "loss_curves", "lazy-losses", long=False),
+}
