@@ -67,6 +67,9 @@ def dask_workers(count: int | None, scheduler: str | None, say: Callable[[str], 
         "distributed.comm.timeouts.connect": "30s",
         # A killed worker is replaced; dask gives its place up if the new one, which loads torch, is not there by then.
         "distributed.deploy.lost-worker-timeout": "10 minutes",
+        # Logs of every task would let the client's memory grow with the sweep.
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
     }
     with configured(settings):
         if scheduler is not None:

@@ -55,7 +55,7 @@ class Stored(NamedTuple):
 
 
 def open_repository(path: Path, *, create: bool = False) -> icechunk.Repository | None:
-    """Open a store; None where there is none yet.
+    """Open a store, with ``create`` to write to it; None where there is none yet.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def open_repository(path: Path, *, create: bool = False) -> icechunk.Repository 
     others = [entry.name for entry in path.iterdir()]
     try:
         if icechunk.Repository.exists(storage):
-            return icechunk.Repository.open(storage)
+            return icechunk.Repository.open(storage, config=_forgetful() if create else None)
         ours = {"refs", "snapshots", "manifests", "transactions", "chunks", "overwritten", "config.yaml", "repo"}
         if set(others) - ours:
             raise ValueError(f"{path} holds other files and no sweep; choose another store")
@@ -78,12 +78,22 @@ def open_repository(path: Path, *, create: bool = False) -> icechunk.Repository 
             return None
         for entry in others:  # left by a sweep that was killed while it made the store
             shutil.rmtree(path / entry) if (path / entry).is_dir() else (path / entry).unlink()
-        return icechunk.Repository.create(storage)
+        icechunk.Repository.create(storage)
+        return icechunk.Repository.open(storage, config=_forgetful())
     except (icechunk.IcechunkError, OSError) as error:
         raise RuntimeError(
             f"{path} cannot be read ({_reason(error)}); nothing was changed: put back its files from a copy, or choose "
             "another store"
         ) from None
+
+
+def _forgetful() -> icechunk.RepositoryConfig:
+    """A writer's settings: what every commit made is not kept, so that memory does not grow with their number."""
+    config = icechunk.RepositoryConfig.default()
+    config.caching = icechunk.CachingConfig(
+        num_snapshot_nodes=0, num_chunk_refs=0, num_transaction_changes=0, num_bytes_attributes=0, num_bytes_chunks=0
+    )
+    return config
 
 
 def read_stored(repository: icechunk.Repository, path: Path) -> Stored | None:

@@ -40,7 +40,6 @@ from .storage import (
 SHARD = 50  # cells that are committed together at least
 OFTEN = 0.5  # seconds between commits at least, unless results take up
 MUCH = 64_000_000  # bytes
-ANEW = 20  # commits after which the repository is opened anew: it remembers something of each of them
 PATIENCE = 30.0  # seconds that a finished cell waits for its shard at most
 MISSING, DONE, FAILED, DIVERGED = range(len(STATUS))
 
@@ -207,15 +206,10 @@ def _run(
     began = last = time.monotonic()
     before = int(np.count_nonzero(status))
     waiting: list[Written] = []
-    commits = 0
 
     def commit() -> None:
-        nonlocal repository, commits
         if not waiting:
             return
-        if commits % ANEW == ANEW - 1:
-            repository = open_repository(path) or repository
-        commits += 1
         with committed(repository, path, f"{sum(int(batch.chosen.sum()) for batch in waiting)} cells") as group:
             write_cells(group, plan, waiting)
         for rectangle, arrays, chosen in waiting:
