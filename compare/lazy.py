@@ -1,7 +1,8 @@
-"""Feature against lazy learning: what follows from trajectories of nonlinear networks, and the check of the lazy limit.
+"""Feature against lazy learning: what follows from the ends of nonlinear networks' runs, a number a width and alpha.
 
-The quantities are pure functions of a Dataset with the dimensions ``alpha``, ``hidden``, ``replica`` and ``step``
-(`problem.trajectory_mlp`); they speak of each run's end, its last ``step``, unless they say otherwise.
+The quantities are pure functions of a Dataset with the dimensions ``alpha``, ``hidden`` and ``replica``: a trajectory
+(`problem.trajectory_mlp`), or a grid of many, in which runs may be missing (NaN). They speak of each run's end, its
+last ``step``, unless they say otherwise, and average over the runs that there are.
 """
 
 from __future__ import annotations
@@ -9,101 +10,132 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from ..empirical.gradient_flow import gradient_flow
-from ..empirical.kernel_ntk import tangent_kernel
-from ..problem.images import ImageSample
-from ..problem.margin_loss import MarginLoss
-from ..problem.mlp_start import MLPStart
-from ..problem.net_flow import NetFlow
-from ..problem.validate import choice, number, whole
-from ..theory.kernel_flow import kernel_flow
+from ..problem.validate import choice, whole
 
-LAZY_FROM = 1e4
 SETS = ("train", "test")
+RUNS = ("all", "satisfied")
+ABSENT = ("missing", "diverged", "failed", "")
 
 
-def kernel_change(ds: xr.Dataset, *, mean: str = "arithmetic") -> xr.DataArray:
+def kernel_change(ds: xr.Dataset, *, mean: str = "arithmetic", runs: str = "all") -> xr.DataArray:
     """Return the relative change of the tangent kernel, averaged over replicas.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        A nonlinear trajectory.
+        A nonlinear trajectory or grid.
     mean : {"arithmetic", "geometric"}
         Which mean.
+    runs : {"all", "satisfied"}
+        Which runs count.
 
     Returns
     -------
     xarray.DataArray
-        (alpha, hidden).
+        (alpha, hidden), NaN where no run counts.
     """
-    return _mean(ds["kernel_change"].isel(step=-1), mean, "relative change of the tangent kernel")
+    return _mean(each_kernel_change(ds, runs=runs), mean, "relative change of the tangent kernel")
 
 
-def weight_change(ds: xr.Dataset, *, mean: str = "arithmetic") -> xr.DataArray:
-    """Return ``sqrt(h) |w - w0| / |w0|``, averaged over replicas, (alpha, hidden); ``mean`` as in `kernel_change`."""
-    scaled = ds["weight_change"].isel(step=-1) * np.sqrt(ds["hidden"])
-    return _mean(scaled, mean, "sqrt(h) |w - w0| / |w0|")
+def each_kernel_change(ds: xr.Dataset, *, runs: str = "all") -> xr.DataArray:
+    """Return each run's ``|Theta - Theta_0| / |Theta_0|`` at its end, (alpha, hidden, replica)."""
+    return at_end(ds, "kernel_change").where(counted(ds, runs))
 
 
-def variance(ds: xr.Dataset, *, on: str = "test") -> xr.DataArray:
+def weight_change(ds: xr.Dataset, *, mean: str = "arithmetic", runs: str = "all") -> xr.DataArray:
+    """Return ``sqrt(h) |w - w0| / |w0|``, averaged over replicas, (alpha, hidden); options as in `kernel_change`."""
+    return _mean(each_weight_change(ds, runs=runs), mean, "sqrt(h) |w - w0| / |w0|")
+
+
+def each_weight_change(ds: xr.Dataset, *, runs: str = "all") -> xr.DataArray:
+    """Return each run's ``sqrt(h) |w - w0| / |w0|`` at its end, (alpha, hidden, replica)."""
+    return (at_end(ds, "weight_change") * np.sqrt(ds["hidden"])).where(counted(ds, runs))
+
+
+def variance(ds: xr.Dataset, *, on: str = "test", runs: str = "satisfied") -> xr.DataArray:
     """Return the variance of the prediction over starts.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        A nonlinear trajectory.
+        A nonlinear trajectory or grid.
     on : {"test", "train"}
         Samples that the variance is averaged over.
+    runs : {"satisfied", "all"}
+        Which runs count.
 
     Returns
     -------
     xarray.DataArray
-        (alpha, hidden): ``sum_s mean_x (F_s(x) - mean_s F_s(x))^2 / (S - 1)`` over the satisfied replicas alone; NaN
-        where fewer than two are. Their number is the coordinate ``seeds``.
+        (alpha, hidden): ``sum_s mean_x (F_s(x) - mean_s F_s(x))^2 / (S - 1)`` over the S runs that count; NaN where
+        fewer than two do. Their number is the coordinate ``seeds``.
 
     Notes
     -----
     Source: Geiger et al. (2020).
     """
-    F, dim = _predictions(ds, on)
-    F = F.where(_satisfied(ds))
-    seeds = _satisfied(ds).sum("replica")
+    F, dim = predictions(ds, on)
+    taken = counted(ds, runs)
+    seeds = taken.sum("replica")
+    F = F.where(taken)
     off = ((F - F.mean("replica")) ** 2).sum("replica").mean(dim) / (seeds - 1).where(seeds > 1)
     return _labelled(off.assign_coords(seeds=seeds), "1", "variance of the prediction over starts")
 
 
-def ensemble_error(ds: xr.Dataset, *, on: str = "test", seeds: int | None = None) -> xr.DataArray:
-    """Return the error of the mean prediction of all replicas, (alpha, hidden).
+def scaled_variance(ds: xr.Dataset, *, on: str = "test", runs: str = "satisfied") -> xr.DataArray:
+    """Return h times the `variance`, in which widths fall on one curve, (alpha, hidden)."""
+    return _labelled(ds["hidden"] * variance(ds, on=on, runs=runs), "1", "h times the variance over starts")
+
+
+def ensemble_error(ds: xr.Dataset, *, on: str = "test", seeds: int | None = None, runs: str = "all") -> xr.DataArray:
+    """Return the error of the mean prediction of several replicas, (alpha, hidden).
 
     Parameters
     ----------
     ds : xarray.Dataset
-        A nonlinear trajectory.
+        A nonlinear trajectory or grid.
     on : {"test", "train"}
         On which samples.
     seeds : int, optional
-        How many replicas are averaged, the first of them; default all. Ensembles of different size are not comparable.
+        How many replicas are averaged, the first of them that count; default as many as the fullest cell has. Ensembles
+        of different size are not comparable, so cells with fewer are NaN.
+    runs : {"all", "satisfied"}
+        Which runs count.
 
     Raises
     ------
     ValueError
         For more seeds than there are replicas.
     """
-    F, dim = _predictions(ds, on)
-    if seeds is not None:
-        if whole(seeds, "seeds", minimum=1) > F.sizes["replica"]:
-            raise ValueError(f"seeds must be at most the {F.sizes['replica']} replicas there are, got {seeds}")
-        F = F.isel(replica=slice(seeds))
-    wrong = F.mean("replica") * ds["label" if on == "train" else "label_test"] <= 0
-    return _labelled(wrong.mean(dim), "1", f"error of the ensemble on {on} samples")
+    F, dim = predictions(ds, on)
+    taken = counted(ds, runs)
+    if seeds is not None and whole(seeds, "seeds", minimum=1) > F.sizes["replica"]:
+        raise ValueError(f"seeds must be at most the {F.sizes['replica']} replicas there are, got {seeds}")
+    size = int(taken.sum("replica").max()) if seeds is None else seeds
+    first = taken & (taken.cumsum("replica") <= size)
+    enough = (first.sum("replica") == size) & (size > 0)
+    wrong = F.where(first).mean("replica") * _labels(ds, on) <= 0
+    error = wrong.mean(dim).where(enough).assign_coords(seeds=first.sum("replica"))
+    return _labelled(error, "1", f"error of the ensemble on {on} samples")
 
 
-def mean_error(ds: xr.Dataset, *, on: str = "test") -> xr.DataArray:
+def mean_error(ds: xr.Dataset, *, on: str = "test", runs: str = "all") -> xr.DataArray:
     """Return the mean over replicas of the error on ``on`` samples, (alpha, hidden)."""
-    F, dim = _predictions(ds, on)
-    wrong = ds["label" if on == "train" else "label_test"] * F <= 0
-    return _labelled(wrong.mean([dim, "replica"]), "1", f"mean error on {on} samples")
+    name = "error" if on == "train" else "error_test"
+    try:
+        F, dim = predictions(ds, on)
+    except ValueError:
+        if on not in SETS or name not in ds:
+            raise
+        each = at_end(ds, name)
+    else:
+        each = (F * _labels(ds, on) <= 0).mean(dim)
+    return _labelled(each.where(counted(ds, runs)).mean("replica"), "1", f"mean error on {on} samples")
+
+
+def steps_taken(ds: xr.Dataset, *, runs: str = "all") -> xr.DataArray:
+    """Return the mean number of accepted steps of the flow's method, its cost, (alpha, hidden)."""
+    return _labelled(at_end(ds, "steps_taken").where(counted(ds, runs)).mean("replica"), "1", "steps of the method")
 
 
 def half_time(ds: xr.Dataset) -> xr.DataArray:
@@ -136,78 +168,36 @@ def half_time(ds: xr.Dataset) -> xr.DataArray:
     return _labelled(half, "code time", "time at which the loss has halved")
 
 
-def lazy_check(
-    sample: ImageSample, start: MLPStart, flow: NetFlow | None = None, *, seed: int = 0, lazy_from: float = LAZY_FROM
-) -> xr.Dataset:
-    """Train a network at a large alpha and predict it by the flow of its own starting kernel.
-
-    Parameters
-    ----------
-    sample : ImageSample
-        The data.
-    start : MLPStart
-        The network, with ``subtract`` and an alpha of at least ``lazy_from`` in the code convention.
-    flow : NetFlow, optional
-        How it is trained; default rk45 at a tolerance of 1e-8, so that the method's own error stays out.
-    seed : int
-        Of the start.
-    lazy_from : float
-        The smallest alpha that is taken.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``trained`` and ``predicted`` F (step, sample), with test rows also ``trained_test`` and ``predicted_test``, at
-        the run's own ``time``; ``gap``, the largest distance of all of them relative to the largest predicted F, and
-        ``kernel_change`` of the run, of whose order the gap is expected to be.
-
-    Raises
-    ------
-    ValueError
-        For a smaller alpha, or F = alpha f, whose start no kernel flow from zero knows.
-    """
-    if start.alpha_code < number(lazy_from, "lazy_from", minimum=0.0):
-        raise ValueError(
-            f"the lazy check needs alpha >= {lazy_from:g} (code convention), got {start.alpha_code:g}: below it the "
-            "kernel moves; raise alpha"
-        )
-    if not start.subtract:
-        raise ValueError("the lazy check predicts F = alpha (f - f0); set subtract")
-    flow = NetFlow(tolerance=1e-8) if flow is None else flow
-    run = gradient_flow(sample, start, flow, seeds=seed).isel(alpha=0, hidden=0, replica=0)
-    w = start.weights(sample.dim, seed)
-    theta = tangent_kernel(start, w, sample.X)
-    cross = None if sample.X_test is None else tangent_kernel(start, w, sample.X, sample.X_test)
-    alpha = start.alpha_code
-    loss = MarginLoss(flow.loss.kind, margin=flow.loss.margin, beta=flow.loss.beta, alpha=alpha)
-    told = kernel_flow(theta, sample.y, run.time.values, loss=loss, K_test=cross)
-    ds = xr.Dataset({"trained": run.output, "predicted": (("step", "sample"), alpha * told.output.values)})
-    pairs = [("trained", "predicted")]
-    if cross is not None:
-        ds["trained_test"] = run.output_test
-        ds["predicted_test"] = (("step", "test_sample"), alpha * told.output_test.values)
-        pairs.append(("trained_test", "predicted_test"))
-    largest = max(float(np.abs(ds[p]).max()) for _, p in pairs)
-    gap = max(float(np.abs(ds[t] - ds[p]).max()) for t, p in pairs) / largest
-    ds["time"] = run.time
-    ds["gap"] = ((), gap, {"units": "1", "long_name": "largest distance relative to the largest predicted F"})
-    ds["kernel_change"] = run.kernel_change
-    for name in ds.data_vars:
-        ds[name].attrs.setdefault("units", "1")
-        ds[name].attrs.setdefault("long_name", f"prediction F, {str(name).replace('_', ', ')} samples")
-    return ds.assign_attrs(run.attrs, status=str(run.status.values))
-
-
-def _predictions(ds: xr.Dataset, on: str) -> tuple[xr.DataArray, str]:
-    choice(on, "on", SETS)
-    name = "output" if on == "train" else "output_test"
+def at_end(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """Return a variable at each run's end: its last ``step`` where it has that dimension."""
     if name not in ds:
-        raise ValueError("the trajectory has no test samples; sample the data with test rows, or take on='train'")
-    return ds[name].isel(step=-1), "sample" if on == "train" else "test_sample"
+        raise ValueError(f"the Dataset has no {name}; give a trajectory of gradient_flow, or a grid")
+    return ds[name].isel(step=-1, drop=True) if "step" in ds[name].dims else ds[name]
 
 
-def _satisfied(ds: xr.Dataset) -> xr.DataArray:
-    return ds["status"] == "satisfied"
+def predictions(ds: xr.Dataset, on: str = "test") -> tuple[xr.DataArray, str]:
+    """Return the predictions F at the runs' ends (alpha, hidden, replica, sample), and the samples' dimension."""
+    if choice(on, "on", SETS) == "train":
+        names, dim = ("output_end", "output"), "sample"
+    else:
+        names, dim = ("output_test_end", "output_test"), "test_sample"
+    for name in names:
+        if name in ds:
+            return at_end(ds, name), dim
+    if on == "train":
+        raise ValueError("the Dataset has no predictions on the training samples; take on='test'")
+    raise ValueError("the trajectory has no test samples; sample the data with test rows, or take on='train'")
+
+
+def counted(ds: xr.Dataset, runs: str = "all") -> xr.DataArray:
+    """Return which runs count, (alpha, hidden, replica): all that are there and finite, or those satisfied."""
+    if choice(runs, "runs", RUNS) == "satisfied":
+        return ds["status"] == "satisfied"
+    return ~ds["status"].isin(ABSENT)
+
+
+def _labels(ds: xr.Dataset, on: str) -> xr.DataArray:
+    return ds["label" if on == "train" else "label_test"]
 
 
 def _mean(values: xr.DataArray, mean: str, text: str) -> xr.DataArray:

@@ -9,11 +9,11 @@ from twinmodes.compare.lazy import (
     ensemble_error,
     half_time,
     kernel_change,
-    lazy_check,
     mean_error,
     variance,
     weight_change,
 )
+from twinmodes.compare.lazy_check import lazy_check
 from twinmodes.empirical.gradient_flow import gradient_flow
 from twinmodes.problem.images import Images
 from twinmodes.problem.margin_loss import MarginLoss
