@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("problem", "theory", "empirical", "compare", "figures", "cli")
-PACKAGES = (*FOLDERS[:4], "compare/published", "compare/sweeps", *FOLDERS[4:])
+PACKAGES = (*FOLDERS[:4], "compare/grids", "compare/published", "compare/sweeps", *FOLDERS[4:])
 MAY_IMPORT = {
     "problem": set(),
     "theory": {"problem"},
