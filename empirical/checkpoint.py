@@ -40,6 +40,8 @@ class Ledger:
         Layers at the end.
     counts : numpy.ndarray, shape (B,)
         Records made of each replica.
+    starts : numpy.ndarray, shape (B,)
+        Losses by which divergence is judged; empty where the starts tell them.
     batch, stop, now, held : int
         Which batch of replicas is at work, at which of its stops, after how many updates, with how many records
         waiting to be measured.
@@ -53,6 +55,7 @@ class Ledger:
     kept: list[np.ndarray] = field(default_factory=list)
     final: list[np.ndarray] = field(default_factory=list)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
     batch: int = 0
     stop: int = 0
     now: int = 0
@@ -109,10 +112,12 @@ class Checkpoint:
         except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{self.path} is no checkpoint ({error}); {advice}") from None
         if head.get("format") != FORMAT or head.get("told") != self.told:
-            raise ValueError(f"{self.path} is the checkpoint of another run (data, start, descent or dtype); {advice}")
+            raise ValueError(
+                f"{self.path} is the checkpoint of another run (data, start, network, descent or dtype); {advice}"
+            )
         ledger = Ledger(**{key: head[key] for key in PLACES})
         ledger.values = {key.removeprefix("values/"): a for key, a in arrays.items() if key.startswith("values/")}
-        ledger.counts = arrays["counts"]
+        ledger.counts, ledger.starts = arrays["counts"], arrays.get("starts", ledger.starts)
         for name in LISTS:
             setattr(ledger, name, [arrays[f"{name}/{i}"] for i in range(head[name])])
         self.before = ledger.seconds
@@ -144,6 +149,8 @@ class Checkpoint:
         head |= {name: len(getattr(ledger, name)) for name in LISTS}
         arrays: dict[str, Any] = {f"values/{name}": array for name, array in ledger.values.items()}
         arrays |= {f"{name}/{i}": a for name in LISTS for i, a in enumerate(getattr(ledger, name))}
+        if len(ledger.starts):
+            arrays["starts"] = ledger.starts
         try:
             with written_whole(self.path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, head=json.dumps(head), counts=ledger.counts, **arrays)
@@ -170,7 +177,7 @@ def fingerprint(run: Run, **told: Any) -> str:
     """Return a digest of everything that decides the numbers of a run."""
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     seen: dict[int, bytes] = {}
-    for sample, weights, descent in zip(run.samples, run.weights, run.descents, strict=True):
+    for sample, weights, descent in zip(run.samples, run.weights or [None] * run.size, run.descents, strict=True):
         if id(sample) not in seen:
             own = hashlib.sha256()
             for name in ("X", "y", "beta", "covariance", "X_test", "y_test", "feature_mean", "feature_std", "noise"):
@@ -182,7 +189,7 @@ def fingerprint(run: Run, **told: Any) -> str:
                 own.update(sample.modes.S.tobytes() + sample.modes.left.tobytes())
             seen[id(sample)] = own.digest()
         digest.update(seen[id(sample)])
-        for layer in weights.layers:
+        for layer in weights.layers if weights is not None else ():  # what is told names other networks
             digest.update(str(layer.shape).encode() + layer.tobytes())
         digest.update(json.dumps(descent.settings(), sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -44,7 +44,12 @@ def _spectrum(inputs: torch.Tensor, layers: Sequence[torch.Tensor], rows: int) -
         torch.einsum("mki,mqj->mkqij", above, below).reshape(len(above), rows, -1)
         for above, below in tangent_factors(inputs, layers)
     ]
-    matrix = torch.cat(parts, dim=2)
+    return spectrum(parts, rows)
+
+
+def spectrum(parts: Sequence[torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
+    """Take a matrix apart whose columns come layer by layer, (m, rows, any number) each; names as for `jacobian`."""
+    matrix = torch.cat(list(parts), dim=2)
     _, found, right = torch.linalg.svd(matrix, full_matrices=False)
     inside = right.split([part.shape[2] for part in parts], dim=2)
     share = torch.stack([torch.linalg.vector_norm(part, dim=2) for part in inside], dim=2)

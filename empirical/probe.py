@@ -4,70 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..problem import Sample
-from ..problem.fresh import fresh_rows
 from .measure import numerical_rank
+from .module_measure import measurer, refuse_unmeasured
+from .predictions import RiskRows, predicted, risk_on_rows
 from .risk import fresh_error
 
-FRESH_ROWS = 10_000  # test rows where the population is known and the risk is no quadratic form
-PIECE = 4096  # rows that are predicted in one go
 PROBES = 32  # rows that linearity is tried on
 LINEAR = 1e-9  # far above the rounding of sums of 1e4 terms, 1e-12 of their size; far below any activation
-
-
-class RiskRows(NamedTuple):
-    """Inputs (N, d) and targets (N, k) that a risk is measured on, and what they are."""
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    kind: str
-
-
-def risk_rows(sample: Sample) -> RiskRows:
-    """Return the rows that the risk of a network is measured on where it is not linear.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-
-    Returns
-    -------
-    RiskRows
-        Where the covariance is known 1e4 rows of the population without noise, the same in every run; else the test
-        rows, else the training inputs, as for `Sample.risk`.
-    """
-    if sample.covariance is not None:
-        inputs, targets = fresh_rows(sample, FRESH_ROWS)
-        return RiskRows(inputs, targets, f"{FRESH_ROWS} fresh rows")
-    if sample.X_test is not None:
-        inputs, targets = sample.X_test, sample.X_test @ sample.target if sample.y_test is None else sample.y_test
-    else:
-        inputs, targets = sample.rows()
-        targets = targets if sample.target is None else inputs @ sample.target
-    return RiskRows(inputs, targets.reshape(len(targets), -1), sample.risk_kind)
 
 
 def double_copy(net: torch.nn.Module) -> torch.nn.Module:
     """Copy a module to float64, as it predicts (`torch.nn.Module.eval`), with gradients for all its parameters."""
     return deepcopy(net).to(torch.float64).eval().requires_grad_(True)
-
-
-def predicted(net: torch.nn.Module, inputs: torch.Tensor, outputs: int) -> torch.Tensor:
-    """Predictions (n, k) of inputs (n, d); ValueError if the module returns another shape."""
-    found = net(inputs)
-    allowed = [(len(inputs), outputs), (len(inputs),)][: 2 if outputs == 1 else 1]
-    if not isinstance(found, torch.Tensor) or tuple(found.shape) not in allowed:
-        what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise ValueError(
-            f"module must map inputs {tuple(inputs.shape)} to predictions {allowed[0]}, as the sample does, got {what}"
-        )
-    return found.reshape(len(inputs), outputs)
 
 
 def is_linear(net: torch.nn.Module, trained: Sequence[bool], sample: Sample) -> bool:
@@ -133,14 +86,19 @@ def prober(
     test : RiskRows or None
         Rows for the risk; None for a linear network, whose end-to-end weight decides it.
     names : tuple of str
-        Further quantities (``rank``).
+        Further quantities (`module_measure.ABLE`).
 
     Returns
     -------
     callable
         Gives ``loss``, ``risk``, ``weight_norm``, ``grad_norm`` (one entry a parameter tensor), the ``weight`` of a
-        linear network, and ``weight_norm_group`` and ``rank`` where the first tensor is a matrix with one column a
-        feature.
+        linear network, ``weight_norm_group`` where the first tensor is a matrix with one column a feature, and what was
+        named. Its first call sees the start.
+
+    Raises
+    ------
+    ValueError
+        For quantities that the network does not have.
     """
     copy = double_copy(net)
     parameters = list(copy.parameters())
@@ -149,7 +107,10 @@ def prober(
     y = y.reshape(len(y), k)
     pairs = [*zip(parameters, net.parameters(), strict=True), *zip(copy.buffers(), net.buffers(), strict=True)]
     masks = [torch.tensor(mask, device=place) for mask in sample.groups.values()]
-    fresh = None if test is None else [torch.tensor(array, device=place) for array in test[:2]]
+    matrix = parameters[0].ndim == 2 and parameters[0].shape[1] == sample.dim
+    refuse_unmeasured(names, matrix=matrix)
+    named = measurer(copy, sample, factor=factor, risk=risk, test=test, linear=test is None, names=names)
+    fresh = None if test is None else tuple(torch.tensor(array, device=place) for array in (test.inputs, test.targets))
 
     def probe() -> dict[str, np.ndarray]:
         with torch.no_grad():
@@ -162,16 +123,15 @@ def prober(
             values["weight_norm"] = torch.stack([torch.linalg.vector_norm(p) for p in parameters])
             values["grad_norm"] = torch.stack([torch.zeros(()).to(X) if s is None else s.norm() for s in slopes])
             first = parameters[0]
-            if first.ndim == 2 and first.shape[1] == sample.dim:
+            if matrix:
                 values["weight_norm_group"] = torch.stack([first[:, mask].norm() for mask in masks])
                 if "rank" in names:
                     values["rank"] = numerical_rank(next(iter(net.parameters())).detach()[None])[0]
             if fresh is not None:
-                gap = torch.cat([predicted(copy, part, k) for part in fresh[0].split(PIECE)]) - fresh[1]
-                values["risk"] = (gap.square() if risk == "squared" else gap.abs()).sum(dim=1).mean()
+                values["risk"] = risk_on_rows(copy, fresh[0], fresh[1], risk)
             else:
                 w = predicted(copy, torch.eye(sample.dim).to(X), k).T
                 values |= {"weight": w if sample.output_shape else w[0], "risk": fresh_error(sample, w[None], risk)[0]}
-        return {name: tensor.cpu().numpy() for name, tensor in values.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in (values | named()).items()}
 
     return probe

@@ -12,6 +12,7 @@ from .states import by_blocks, products
 
 TOLERANCE = 1e-10  # of the residual, relative to the eigenvalue: a bound on the eigenvalue's own error
 MOST_PRODUCTS = 1000
+ROUNDING = 1e-13  # of zero, relative to the largest absolute eigenvalue: some hundred roundings
 FIRST_LOOK = 10  # products before the first test of convergence; each later one after half as many again
 
 
@@ -109,7 +110,7 @@ def largest_eigenvalue(
     start : torch.Tensor, shape (P,)
         First direction.
     count : int
-        Number of matrices, whose traces are not negative.
+        Number of matrices.
 
     Returns
     -------
@@ -133,11 +134,11 @@ def largest_eigenvalue(
             look += look // 2
             a, b = (torch.cat(parts, dim=1).cpu().numpy() for parts in (diagonal, beside))
             value[open_], error[open_] = _top(a[open_], b[open_])
-            open_ = open_[error[open_] > TOLERANCE * value[open_]]
+            open_ = open_[error[open_] > TOLERANCE * np.abs(value[open_])]
             if len(open_) == 0:
                 break
     if len(open_):
-        worst = float((error[open_] / value[open_]).max())
+        worst = float((error[open_] / np.abs(value[open_])).max())
         message = f"the sharpness of {len(open_)} state(s) is only known to {worst:.1e} after {MOST_PRODUCTS} products"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     return torch.as_tensor(value, device=start.device)
@@ -151,4 +152,7 @@ def _top(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarr
     matrices[:, at, at] = diagonal
     matrices[:, at[1:], at[:-1]] = beside[:, :-1]  # eigh reads the lower half
     values, vectors = np.linalg.eigh(np.where(finite[:, None, None], matrices, 0.0))
-    return np.where(finite, np.maximum(values[:, -1], 0.0), np.nan), beside[:, -1] * np.abs(vectors[:, -1, -1])
+    top, rounding = values[:, -1], ROUNDING * np.abs(values).max(axis=1)
+    return np.where(finite, np.where(np.abs(top) < rounding, np.maximum(top, 0.0), top), np.nan), beside[
+        :, -1
+    ] * np.abs(vectors[:, -1, -1])

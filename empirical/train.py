@@ -100,13 +100,12 @@ def train(
     True
     """
     choice(method, "method", METHODS)
+    if module is not None:
+        own = {"device": device, "dtype": dtype, "progress": progress, "keep": keep}
+        own |= {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
+        return train_module(sample, weights, descent, module, **own)
     if checkpoint is not None and method != "analytic":
         raise ValueError(f'checkpoint needs method="analytic", got {method!r}; leave one of them out')
-    if module is not None:
-        if checkpoint is not None:
-            raise ValueError("checkpoint holds linear networks only; leave it out, or the module")
-        own = {"device": device, "dtype": dtype, "progress": progress, "keep": keep}
-        return train_module(sample, weights, descent, module, **own)
     if weights is None:
         raise ValueError("weights=None needs a module with a start of its own; give weights, or module=...")
     run = replicas(sample, weights, descent)

@@ -10,7 +10,8 @@ import torch
 from twinmodes.compare import agreement, compare, load, save
 from twinmodes.empirical import train
 from twinmodes.empirical.networks import DiagonalNet, linear_module, relu_module
-from twinmodes.empirical.probe import FRESH_ROWS, is_linear, risk_rows
+from twinmodes.empirical.predictions import FRESH_ROWS, risk_rows
+from twinmodes.empirical.probe import is_linear
 from twinmodes.problem import Descent, Gaussian, LinearTeacher, RankOne, Sample, Weights, check, row_batches
 from twinmodes.problem.fresh import fresh_rows
 from twinmodes.problem.trajectory import RECORDED
@@ -318,14 +319,12 @@ def test_modules_that_do_not_fit_are_refused(module, settings, message):
         train(ONE, None, Descent(**({"steps": 2, "lr": 0.1} | settings)), module=module)
 
 
-def test_other_mistakes_are_refused(tmp_path):
+def test_other_mistakes_are_refused():
     descent = Descent(steps=2, lr=0.1)
     with pytest.raises(ValueError, match="weights=None needs a module"):
         train(ONE, None, descent)
     with pytest.raises(ValueError, match="weights=None belongs to train"):
         gradient_descent(ONE, None, descent)
-    with pytest.raises(ValueError, match="checkpoint holds linear networks only"):
-        train(ONE, None, descent, module=torch.nn.Linear(3, 1), checkpoint=tmp_path / "run.npz")
     starts = [Gaussian(hidden=h).weights(ONE, 0) for h in (2, 3)]
     with pytest.raises(ValueError, match="modules of one batch must be alike"):
         train(ONE, starts, descent, module=lambda sample, weights, seed: relu_module(weights))
