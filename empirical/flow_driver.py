@@ -1,14 +1,15 @@
 """The loop around a flow's steps: step sizes, records, and the one rule by which a run ends, for all methods alike.
 
 A run ends *satisfied* when the share asked for of its samples has F y at the stop margin or above (the last step is
-shortened so that it just gets there), *stationary* when its gradient is zero, or 1e-12 of the largest it had, *budget*
-when its steps or its time are spent, and *diverged* when nothing finite is left or its step size has collapsed to less
-than the rounding of its time.
+shortened so that it just gets there), *stationary* when its gradient is zero, or 1e-12 of the largest it had (and its
+momentum too), *budget* when its steps or its time are spent, *wall* when the seconds of its flow are, and *diverged*
+when nothing finite is left or its step size has collapsed to less than the rounding of its time.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 
 from ..problem.net_flow import NetFlow
-from .flow_steps import STEPS, Own, State, Task, drift, evaluate, first_size
+from .flow_steps import STEPS, Own, State, Task, begin, drift, first_size
 from .mlp import Pass
 
 STILL = 1e-12
 LANDED = 1e-8  # how far beyond its end a satisfied run may stop, in F
 LANDINGS = 40
+SATISFIED, DIVERGED, STATIONARY, SPENT, WALL = 1, 2, 3, 4, 5
+ENDS = {SATISFIED: "satisfied", DIVERGED: "diverged", STATIONARY: "stationary", SPENT: "budget", WALL: "wall"}
 
 Observe = Callable[[torch.Tensor, State, torch.Tensor, torch.Tensor], None]
 
@@ -62,27 +65,30 @@ def integrate(task: Task, own: Own, flow: NetFlow, observe: Observe) -> np.ndarr
         How each ended.
     """
     step, count = STEPS[flow.method], len(own.start)
-    allowed = math.floor((1 - flow.stop_fraction) * len(task.y) + 1e-9)
+    allowed = _allowed(task, flow)
     times = None if flow.times is None else torch.tensor(flow.times, device=own.start.device)
     status = np.full(count, "budget", dtype="<U10")
-    state = evaluate(task, own, own.start)
+    began = time.perf_counter()
+    state = begin(task, own)
     run = _begin(flow, task, own, state)
     while True:
         excess, _ = _excess(task, flow, state, allowed)
         ended = _ended(flow, run, state, excess)
+        if flow.max_wall is not None and time.perf_counter() - began > flow.max_wall:
+            ended = torch.where(ended == 0, WALL, ended)
         due = run.time >= times[run.record] if times is not None else run.taken >= run.record
         seen = due | (ended > 0)
         if seen.any():
             keep = torch.nonzero(seen)[:, 0]
-            observe(run.number[keep], _take(state, keep), run.time[keep], run.taken[keep])
+            observe(run.number[keep], some(state, keep), run.time[keep], run.taken[keep])
             run = run._replace(record=torch.where(due, _next_record(flow, run), run.record))
         if (ended > 0).any():
-            for name, code in (("satisfied", 1), ("diverged", 2), ("stationary", 3), ("budget", 4)):
+            for code, name in ENDS.items():
                 status[run.number[ended == code].cpu().numpy()] = name
             keep = torch.nonzero(ended == 0)[:, 0]
             if len(keep) == 0:
                 return status
-            state, own, run, excess = _take(state, keep), _take(own, keep), _take(run, keep), excess[keep]
+            state, own, run, excess = some(state, keep), some(own, keep), some(run, keep), excess[keep]
         goal = torch.full_like(run.time, flow.end_time) if times is None else times[run.record]
         limit = goal - run.time
         size = torch.minimum(torch.minimum(run.dt, run.aim), limit)
@@ -107,6 +113,16 @@ def integrate(task: Task, own: Own, flow: NetFlow, observe: Observe) -> np.ndarr
         run = run._replace(largest=torch.maximum(run.largest, _pull(state)))
         if (run.landings > 0).any():
             run = run._replace(aim=torch.where(accept, _newton(task, own, flow, state, allowed, run), run.aim))
+
+
+def is_satisfied(task: Task, flow: NetFlow, state: State) -> torch.Tensor:
+    """Whether the share of samples asked for has reached the stop margin, (b,)."""
+    return _excess(task, flow, state, _allowed(task, flow))[0] >= 0
+
+
+def _allowed(task: Task, flow: NetFlow) -> int:
+    """How many samples may stay behind."""
+    return math.floor((1 - flow.stop_fraction) * len(task.y) + 1e-9)
 
 
 def _begin(flow: NetFlow, task: Task, own: Own, state: State) -> _Run:
@@ -138,13 +154,13 @@ def _newton(task: Task, own: Own, flow: NetFlow, state: State, allowed: int, run
 
 
 def _ended(flow: NetFlow, run: _Run, state: State, excess: torch.Tensor) -> torch.Tensor:
-    """0 while a run goes on, else which of the four ends: 1 satisfied, 2 diverged, 3 stationary, 4 budget."""
-    pull = _pull(state)
+    """0 while a run goes on, else which of `ENDS`."""
+    pull = torch.maximum(_pull(state), state.motion.norm(dim=1).double())
     spent = (run.trials >= flow.max_steps) | (run.time >= flow.end_time)
-    code = torch.where(spent, 4, 0)
-    code = torch.where(pull <= STILL * run.largest, 3, code)
+    code = torch.where(spent, SPENT, 0)
+    code = torch.where(pull <= STILL * run.largest, STATIONARY, code)
     lost = ~torch.isfinite(excess) | ~torch.isfinite(pull) | (run.time + run.dt == run.time)
-    return torch.where(excess >= 0, 1, torch.where(lost, 2, code))
+    return torch.where(excess >= 0, SATISFIED, torch.where(lost, DIVERGED, code))
 
 
 def _next_record(flow: NetFlow, run: _Run) -> torch.Tensor:
@@ -153,7 +169,7 @@ def _next_record(flow: NetFlow, run: _Run) -> torch.Tensor:
     return torch.maximum(run.taken + 1, torch.ceil(run.taken * flow.growth).long())
 
 
-def _take(values: Any, keep: torch.Tensor) -> Any:
+def some(values: Any, keep: torch.Tensor) -> Any:
     """Return some of the replicas."""
     return _each(lambda tensor: tensor[keep], values)
 
@@ -166,11 +182,13 @@ def _choose(accept: torch.Tensor, new: State, old: State) -> State:
 def _each(function: Callable[..., torch.Tensor], *values: Any) -> Any:
     """Apply a function to the tensors of named tuples, but not to a pass's first inputs, which replicas share."""
     first = values[0]
-    if isinstance(first, torch.Tensor):
-        return function(*values)
+    if first is None or isinstance(first, torch.Tensor):
+        return None if first is None else function(*values)
     if isinstance(first, Pass):
         own = (tuple(value.inputs[1:]) for value in values)
         inputs = (first.inputs[0], *_each(function, *own))
-        return Pass(function(*(v.output for v in values)), inputs, _each(function, *(v.slopes for v in values)))
+        parts = (_each(function, *(getattr(v, name) for v in values)) for name in ("output", "slopes", "back"))
+        output, slopes, back = parts
+        return Pass(output, inputs, slopes, back)
     parts = [_each(function, *several) for several in zip(*values, strict=True)]
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)

@@ -105,6 +105,8 @@ def assembled(
             variables["weight_end"] = ((*LEAD[:3], *tail), ends.astype(np.float64), _label(unit, "weights at the end"))
             continue
         variables[name] = ((*LEAD, *tail), _padded(records, name, most, shape), _label(unit, text))
+    if flow.method == "adam":
+        variables["time"][2].update(_label("updates", "number of updates"))
     taken = _padded(records, "steps_taken", most, shape).astype(np.int64)
     variables["steps_taken"] = (LEAD, taken, _label("1", "accepted steps up to the record"))
     status = np.array(statuses, dtype=object).reshape(shape).astype(str)

@@ -1,4 +1,4 @@
-"""Train nonlinear networks by gradient flow: all alphas and seeds of one width in batches, by any of three methods."""
+"""Train nonlinear networks by gradient flow, or Adam in its place: all alphas and seeds of one width in batches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..problem.mlp_start import MLPStart
 from ..problem.net_flow import NetFlow
 from ..problem.trajectory_mlp import check_nonlinear
 from ..problem.validate import choice, number, real_array, whole
+from .adam_driver import adam
 from .device import choose_device
 from .flow_driver import integrate
 from .flow_record import Recorder, assembled
@@ -65,7 +66,7 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        For weights of another shape, alphas that are not above 0, a Gaussian that no such network has, or float32 where
+        For weights of another shape, alphas that are not above 0, Adam's batches larger than the data, or float32 where
         alpha (f - f0) would be rounding noise.
 
     Notes
@@ -91,11 +92,13 @@ def gradient_flow(
             f"float32 keeps 7 digits of f, so that alpha (f - f0) is rounding noise; use float64, or alpha below "
             f"{LAZIEST_FLOAT32:g}"
         )
+    if flow.batch is not None and flow.batch > sample.samples:
+        raise ValueError(f"batch must be at most the {sample.samples} training rows, got {flow.batch}; lower it")
     drawn = _starting(sample, start, seeds, weights)
     if weights is not None and len(drawn) != len(seeds):
         seeds = list(range(len(drawn)))
     begin = time.perf_counter()
-    records, statuses = _trained(sample, start, flow, code, drawn, dtype, device)
+    records, statuses = _trained(sample, start, flow, code, drawn, dtype, device, seeds)
     attributes = {"dtype": dtype, "device": str(choose_device(device)), "seconds": time.perf_counter() - begin}
     ds = assembled(records, statuses, sample, start, flow, alphas=code, seeds=seeds, attributes=attributes)
     check_nonlinear(ds)
@@ -122,6 +125,7 @@ def _trained(
     drawn: np.ndarray,
     dtype: str,
     device: str,
+    seeds: Sequence[int] = (),
 ) -> tuple[list[list[dict[str, np.ndarray]]], list[str]]:
     """Train every alpha (outer) from every start (inner), in batches of runs of similar alpha."""
     kind = {"dtype": getattr(torch, dtype), "device": choose_device(device)}
@@ -139,8 +143,12 @@ def _trained(
             w = torch.tensor(drawn[[b for _, b in batch]], **kind)
             alpha = torch.tensor([a for a, _ in batch], **kind)[:, None]
             offset = outputs(net, w, X) if start.subtract else torch.zeros(len(w), len(X), **kind)
-            own = Own(alpha, offset, w)
+            tau = torch.tensor([flow.tau(start.hidden, a) for a, _ in batch], **kind)[:, None]
+            own = Own(alpha, offset, w, tau if flow.tau_over_h > 0 else None)
             recorder = Recorder(task, own, flow, *tests)
-            statuses += integrate(task, own, flow, recorder.observe).tolist()
+            if flow.method == "adam":
+                statuses += adam(task, own, flow, recorder.observe, [seeds[b] for _, b in batch]).tolist()
+            else:
+                statuses += integrate(task, own, flow, recorder.observe).tolist()
             records += recorder.records
     return records, statuses

@@ -6,21 +6,16 @@ memory for P^2 numbers and the A and D of two blocks of rows.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..problem.mlp_start import CONVENTIONS, MLPStart
 from ..problem.validate import choice, real_array, whole
-from .mlp import Net, Pass, backward, forward, network
+from .mlp import Net, Pass, forward, network
 
 BLOCK_BYTES = 64_000_000
-
-
-class _Factors(NamedTuple):
-    inputs: tuple[torch.Tensor, ...]
-    back: list[torch.Tensor]
 
 
 def tangent_kernel(
@@ -66,12 +61,12 @@ def tangent_kernel(
     pieces = [slice(i, i + rows) for i in range(0, len(X), rows)]
     with torch.no_grad():
         for i, first in enumerate(slice(i, i + rows) for i in range(0, len(other), rows)):
-            upper = _factors(net, w, other[first])
+            upper = forward(net, w, torch.tensor(other[first]))
             for j, second in enumerate(pieces):
                 if X2 is None and j < i:
                     result[first, second] = result[second, first].T
                     continue
-                lower = upper if X2 is None and j == i else _factors(net, w, X[second])
+                lower = upper if X2 is None and j == i else forward(net, w, torch.tensor(X[second]))
                 result[first, second] = _product(net, upper, lower)[0].numpy()
     if X2 is None:
         result = (result + result.T) / 2  # products of blocks round differently on both sides of the diagonal
@@ -88,16 +83,10 @@ def checked_weights(weights: Any, net: Net) -> torch.Tensor:
 
 def kernel_of(net: Net, w: torch.Tensor, state: Pass) -> torch.Tensor:
     """Return the kernels (b, P, P) of networks whose pass over the rows is at hand."""
-    factors = _Factors(state.inputs, backward(net, w, state.slopes, torch.ones_like(state.output)))
-    return _product(net, factors, factors)
+    return _product(net, state, state)
 
 
-def _factors(net: Net, w: torch.Tensor, rows: np.ndarray) -> _Factors:
-    state = forward(net, w, torch.tensor(rows))
-    return _Factors(state.inputs, backward(net, w, state.slopes, torch.ones_like(state.output)))
-
-
-def _product(net: Net, first: _Factors, second: _Factors) -> torch.Tensor:
+def _product(net: Net, first: Pass, second: Pass) -> torch.Tensor:
     total = None
     for layer, scale in enumerate(net.scales):
         part = scale**2 * (first.inputs[layer] @ second.inputs[layer].mT)

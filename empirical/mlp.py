@@ -55,11 +55,17 @@ class Net(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """Outputs (b, P) of b networks, the layers' inputs, and slopes of the activations, (b, P, h) each layer."""
+    """Outputs (b, P) of b networks, and of each layer what its Jacobian is made of.
+
+    ``inputs`` are the layers' inputs, ``slopes`` those of the activations, (b, P, h), and ``back`` the derivatives of
+    the output by each layer's preactivations, (b, P, out): a sample's gradient by a layer's matrix is
+    ``s back' inputs``.
+    """
 
     output: torch.Tensor
     inputs: tuple[torch.Tensor, ...]
     slopes: tuple[torch.Tensor, ...]
+    back: tuple[torch.Tensor, ...]
 
 
 def network(start: MLPStart, dim: int) -> Net:
@@ -101,9 +107,10 @@ def forward(net: Net, w: torch.Tensor, X: torch.Tensor) -> Pass:
     """
     inputs, slopes, last = [with_constant(net, 0, X)], [], len(net.shapes) - 1
     for layer, matrix in enumerate(split(net, w)):
-        z = net.scales[layer] * (inputs[-1] @ matrix.mT)
+        z = inputs[-1] @ (net.scales[layer] * matrix).mT
         if layer == last:
-            return Pass(z[..., 0], tuple(inputs), tuple(slopes))
+            back = backward(net, w, slopes, torch.ones_like(z[..., 0]))
+            return Pass(z[..., 0], tuple(inputs), tuple(slopes), tuple(back))
         inputs.append(with_constant(net, layer + 1, net.factor * net.value(z)))
         slopes.append(net.factor * net.slope(z))
     raise AssertionError("a network has a last layer")
@@ -113,7 +120,7 @@ def outputs(net: Net, w: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
     """Return outputs (b, P) alone."""
     a, last = with_constant(net, 0, X), len(net.shapes) - 1
     for layer, matrix in enumerate(split(net, w)):
-        z = net.scales[layer] * (a @ matrix.mT)
+        z = a @ (net.scales[layer] * matrix).mT
         a = z if layer == last else with_constant(net, layer + 1, net.factor * net.value(z))
     return a[..., 0]
 
@@ -123,34 +130,27 @@ def backward(net: Net, w: torch.Tensor, slopes: Sequence[torch.Tensor], g: torch
     found = [g[..., None]]
     for layer, matrix in reversed(list(enumerate(split(net, w)))[1:]):
         below = slopes[layer - 1].shape[2]  # without the constant input
-        found.append(net.scales[layer] * (found[-1] @ matrix[..., :below]) * slopes[layer - 1])
+        found.append((found[-1] @ (net.scales[layer] * matrix[..., :below])) * slopes[layer - 1])
     return found[::-1]
 
 
 def pull(net: Net, w: torch.Tensor, state: Pass, g: torch.Tensor) -> torch.Tensor:
     """Return J' g (b, N), J the Jacobian of the outputs by the weights, for g (b, P)."""
-    back = backward(net, w, state.slopes, g)
-    parts = [s * (D.mT @ A) for s, D, A in zip(net.scales, back, state.inputs, strict=True)]
+    parts = [s * ((g[..., None] * D).mT @ A) for s, D, A in zip(net.scales, state.back, state.inputs, strict=True)]
     return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
 def push(net: Net, w: torch.Tensor, state: Pass, v: torch.Tensor) -> torch.Tensor:
     """Return J v (b, P) for changes of the weights v (b, N)."""
-    moved = None
-    last = len(net.shapes) - 1
-    for layer, (matrix, change) in enumerate(zip(split(net, w), split(net, v), strict=True)):
-        z = state.inputs[layer] @ change.mT
-        if moved is not None:
-            z = z + moved @ matrix[..., : moved.shape[2]].mT
-        z = net.scales[layer] * z
-        if layer == last:
-            return z[..., 0]
-        moved = state.slopes[layer] * z
-    raise AssertionError("a network has a last layer")
+    total = torch.zeros_like(state.output)
+    for layer, change in enumerate(split(net, v)):
+        total = total + net.scales[layer] * (state.back[layer] * (state.inputs[layer] @ change.mT)).sum(dim=2)
+    return total
 
 
 def jacobian(net: Net, w: torch.Tensor, state: Pass) -> torch.Tensor:
     """Return J (b, P, N), one sample's gradient a row; memory b P N."""
-    back = backward(net, w, state.slopes, torch.ones_like(state.output))
-    parts = [(s * D)[..., :, None] * A[..., None, :] for s, D, A in zip(net.scales, back, state.inputs, strict=True)]
+    parts = [
+        (s * D)[..., :, None] * A[..., None, :] for s, D, A in zip(net.scales, state.back, state.inputs, strict=True)
+    ]
     return torch.cat([part.flatten(2) for part in parts], dim=2)

@@ -1,7 +1,8 @@
-"""How a nonlinear network is trained by gradient flow: the method, the loss, when to stop, what to record."""
+"""How a nonlinear network is trained: the flow's method, or Adam, the loss, when to stop, what to record."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,35 +11,38 @@ import numpy as np
 from .margin_loss import MarginLoss
 from .validate import choice, number, real_array, whole
 
-METHODS = ("rk45", "rosenbrock", "euler")
+FLOWS = ("rk45", "rosenbrock", "euler")
+METHODS = (*FLOWS, "adam")
 TOLERANCES = {"rk45": 1e-5, "rosenbrock": 1e-4, "euler": 1e-4}
 ASYMPTOTIC = 1e-3  # the quadratic hinge reaches its margin only at infinite time
+ADAM_RATE, ADAM_BATCH = 1e-3, 32
 KEPT = ("none", "end", "all")
 
 
 @dataclass(frozen=True, eq=False)
 class NetFlow:
-    """Gradient flow on the mean loss: ``dw/dt = - grad mean_mu l(f_mu)``, t in code time.
+    """Gradient flow on the mean loss, ``dw/dt = - grad mean_mu l(f_mu)``, t in code time; or Adam in place of it.
 
     Parameters
     ----------
-    method : {"rk45", "rosenbrock", "euler"}
+    method : {"rk45", "rosenbrock", "euler", "adam"}
         "rk45": Dormand and Prince's explicit pair. "rosenbrock": an L-stable W-method of second order with the
         Gauss-Newton Jacobian, for jammed or nearly jammed networks, quadratic hinges and long times; P^3 work a step.
         "euler": the step control of the 2021 research code, first order, kept for comparison. Where one ReLU's kink
         turns a small problem's gradient by more than the tolerance, it creeps up to the kink and spends its budget.
+        "adam": the practitioner's contrast, no flow: mini-batches, and a time that counts updates.
     loss : MarginLoss
         Kind, margin and beta; its alpha stays 1, the network's `MLPStart` has it.
     tolerance : float, optional
         rk45: relative tolerance of ``max(1, alpha)(w - w0)``, the absolute one being a hundredth of it (default 1e-5).
         rosenbrock: of the predictions F relative to 1 + |F|, a tenth of it relative to the norm of w (default 1e-4).
-        euler: largest ``|g - g'|^2 / (|g||g'|)`` of the gradients before and after a step (default 1e-4).
+        euler: largest ``|g - g'|^2 / (|g||g'|)`` of the gradients before and after a step (default 1e-4). adam: none.
     stop_margin : float, optional
         A sample is satisfied where F y reaches it. Default: the loss's margin, and 1e-3 less for the quadratic hinge.
     stop_fraction : float
         The flow is satisfied once this share of the samples is, in (0, 1].
     max_steps : int
-        Budget of trial steps.
+        Budget of trial steps, or of Adam's updates.
     max_time : float, optional
         Budget of code time; default the last of ``times``, or none.
     times : array_like, optional
@@ -51,11 +55,24 @@ class NetFlow:
         See there; 0 measures no kernel change (it is NaN).
     keep_weights : {"none", "end", "all"}
         Whether the weights stand in the record.
+    tau_over_h : float
+        Momentum in units of the width: ``dw/dt = v``, ``tau dv/dt = - v - grad``, v = 0 at the start, with ``tau =
+        tau_over_h h min(1, tau_alpha_crit / alpha)``, alpha and time in the code convention. 0 is the plain flow.
+        rk45 follows w and tau v together; euler takes the step that is exact for a gradient that does not change;
+        rosenbrock cannot.
+    tau_alpha_crit : float, optional
+        Alpha beyond which tau falls as 1 / alpha; default never.
+    max_wall : float, optional
+        A safety net, in seconds for all runs that are trained at once: those still going then end as "wall". Where that
+        is depends on the machine; default none.
+    lr, batch : float and int, optional
+        adam: learning rate (default 1e-3), and rows of each update (default 32, at most all), shuffled anew for every
+        pass. Betas 0.9 and 0.999, epsilon 1e-8.
 
     Raises
     ------
     ValueError
-        For values outside their range.
+        For values outside their range, or ones that the method has no use for.
     """
 
     method: str = "rk45"
@@ -70,14 +87,18 @@ class NetFlow:
     kernel_on: str = "test"
     kernel_rows: int = 256
     keep_weights: str = "none"
+    tau_over_h: float = 0.0
+    tau_alpha_crit: float | None = None
+    max_wall: float | None = None
+    lr: float | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         set_ = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (the dataclass is frozen)
         choice(self.method, "method", METHODS)
         if not isinstance(self.loss, MarginLoss) or self.loss.alpha != 1:
             raise ValueError(f"loss must be a MarginLoss with alpha 1, got {self.loss!r}; alpha belongs to MLPStart")
-        tolerance = TOLERANCES[self.method] if self.tolerance is None else self.tolerance
-        set_("tolerance", number(tolerance, "tolerance", minimum=0.0, exclusive=True))
+        self._check_method(set_)
         if self.stop_margin is None:
             set_("stop_margin", self.loss.margin - ASYMPTOTIC * (self.loss.kind == "quadratic-hinge"))
         set_("stop_margin", number(self.stop_margin, "stop_margin"))
@@ -96,6 +117,34 @@ class NetFlow:
                 raise ValueError("times already end at their last entry; leave max_time out")
         elif self.max_time is not None:
             number(self.max_time, "max_time", minimum=0.0, exclusive=True)
+
+    def _check_method(self, set_: Callable[[str, Any], None]) -> None:
+        """What only some methods have: Adam's rate and batch; of flows tolerance, times and momentum."""
+        adam = self.method == "adam"
+        for name in ("tolerance", "times", "max_time", "tau_alpha_crit") if adam else ("lr", "batch"):
+            if getattr(self, name) is not None:
+                kinds = "flows, and adam counts updates" if adam else "adam"
+                raise ValueError(f"{name} belongs to {kinds}; leave it out for {self.method}")
+        if adam:
+            set_("lr", number(ADAM_RATE if self.lr is None else self.lr, "lr", minimum=0.0, exclusive=True))
+            set_("batch", whole(ADAM_BATCH if self.batch is None else self.batch, "batch", minimum=1))
+        else:
+            tolerance = TOLERANCES[self.method] if self.tolerance is None else self.tolerance
+            set_("tolerance", number(tolerance, "tolerance", minimum=0.0, exclusive=True))
+        number(self.tau_over_h, "tau_over_h", minimum=0.0)
+        if self.tau_over_h > 0 and self.method not in ("rk45", "euler"):
+            raise ValueError(f"{self.method} cannot follow momentum, got tau_over_h {self.tau_over_h:g}; take rk45")
+        if self.tau_alpha_crit is not None:
+            number(self.tau_alpha_crit, "tau_alpha_crit", minimum=0.0, exclusive=True)
+            if self.tau_over_h == 0:
+                raise ValueError("tau_alpha_crit changes nothing without tau_over_h; set both or neither")
+        if self.max_wall is not None:
+            number(self.max_wall, "max_wall", minimum=0.0, exclusive=True)
+
+    def tau(self, hidden: int, alpha_code: float) -> float:
+        """Return the momentum's memory in code time for a width and an alpha in the code convention."""
+        beyond = 1.0 if self.tau_alpha_crit is None else min(1.0, self.tau_alpha_crit / alpha_code)
+        return self.tau_over_h * hidden * beyond
 
     @property
     def end_time(self) -> float:

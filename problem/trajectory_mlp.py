@@ -2,9 +2,9 @@
 
 A record has the dimensions ``alpha``, ``hidden``, ``replica`` and ``step``, and float64 variables of one state per
 entry: always those of `REQUIRED`, and where there are test rows their ``_test`` siblings. ``step`` counts records;
-``time`` and ``steps_taken`` are each run's own. A run that has ended stands still: its last state is repeated, so that
-the last ``step`` holds every run's end. ``status`` says how it ended; NaN stands only where that is "diverged", and in
-``kernel_change`` where no kernel was asked for.
+``time`` and ``steps_taken`` are each run's own, and Adam's time counts its updates. A run that has ended stands still:
+its last state is repeated, so that the last ``step`` holds every run's end. ``status`` says how it ended; NaN stands
+only where that is "diverged", and in ``kernel_change`` where no kernel was asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-STATUSES = ("satisfied", "stationary", "budget", "diverged")
+STATUSES = ("satisfied", "stationary", "budget", "wall", "diverged")
 LEAD = ("alpha", "hidden", "replica", "step")
 REQUIRED = ("loss", "error", "n_unsatisfied", "margin", "output", "kernel_change", "weight_change")
 

@@ -17,7 +17,7 @@ from twinmodes.empirical.mlp import network
 from twinmodes.problem.images import Images, ImageSample
 from twinmodes.problem.margin_loss import KINDS, MarginLoss
 from twinmodes.problem.mlp_start import MLPStart
-from twinmodes.problem.net_flow import METHODS, NetFlow
+from twinmodes.problem.net_flow import FLOWS, NetFlow
 from twinmodes.problem.trajectory import check_nonlinear, join_nonlinear
 
 torch.set_num_threads(1)
@@ -114,9 +114,11 @@ def test_both_ways_to_solve_rosenbrock_s_stages():
     task, own, state = bench(hidden=2, layers=1)
     assert state.w.shape[1] < len(SMALL.y)  # where the narrow way is taken
     root = torch.rand(2, len(SMALL.y), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
-    few, many = (way(task.net, state, root)(state.velocity) for way in (_by_weights, _by_samples))
+    (few, few_then), (many, many_then) = (way(task, state, root) for way in (_by_weights, _by_samples))
     assert (state.velocity - few).norm() > 0.1 * state.velocity.norm()
     np.testing.assert_allclose(few, many, rtol=1e-9, atol=1e-13)  # 1 + J'SSJ is conditioned like 1e4 here
+    v = torch.randn(state.w.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(few_then(v), many_then(v), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1e4])
@@ -138,7 +140,7 @@ def test_one_rule_ends_all_methods(alpha):
     np.testing.assert_allclose(found["euler"], found["rk45"], rtol=0.1)  # its measured error is 1e-2 at 1e-4
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FLOWS)
 def test_the_other_ends(method):
     start = MLPStart(hidden=6, hidden_layers=2, alpha=1.0)
     short = gradient_flow(SMALL, start, NetFlow(method, max_time=0.5, kernel_rows=0))
