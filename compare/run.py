@@ -116,10 +116,10 @@ def compare(
 def default_sides(descent: Descent) -> tuple[str, ...]:
     """Return the sides that can follow a descent and measure what it names.
 
-    The flow follows only a plain descent and measures nothing further; the recursion follows all but Adam, and leaves
-    alignment to training, as it does sharpness (which it knows of two-layer rank-one nets alone).
+    The flow follows plain descents and schedules and measures nothing further; the recursion follows all but Adam, and
+    leaves alignment to training, as it does sharpness (which it knows of two-layer rank-one nets alone).
     """
-    if descent.plain and not descent.measure:
+    if descent.forgets and descent.batch is None and not descent.measure:
         return "recursion", "flow", "trained"
     able = descent.optimizer != "adam" and set(descent.measure) <= set(RECURSION_MEASURES)
     return ("recursion", "trained") if able else ("trained",)

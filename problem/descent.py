@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .risk import RISKS
-from .schedule import Schedule, checked_schedule, schedule_factors, stretched_schedule
+from .schedule import Schedule, checked_schedule, schedule_factors, schedule_pieces, stretched_schedule
 from .validate import choice, number, real_array, whole
 
 LOSSES = ("sum", "mean", "half")
@@ -185,7 +185,11 @@ class Descent:
 
     def factors(self, begin: int, end: int) -> np.ndarray:
         """Return what the schedule multiplies the learning rates with in updates begin + 1 ... end, (end - begin,)."""
-        return schedule_factors(self.schedule, self.steps, begin, end)
+        return schedule_factors(self._pieces, self.steps, begin, end)
+
+    @cached_property
+    def _pieces(self) -> Any:
+        return schedule_pieces(self.schedule)
 
     def gain(self, samples: int, outputs: int) -> float:
         """Return g, the factor of the residual in the gradient: 2 (sum), 2/(n k) (mean) or 1 (half)."""
@@ -213,7 +217,7 @@ class Descent:
             lr=lr,
             record=factor * self.recorded,
             keep_weights=kept,
-            schedule=stretched_schedule(self.schedule, factor),
+            schedule=stretched_schedule(self.schedule, factor, self.steps),
         )
 
     def refuse_beyond(self, side: str, able: Collection[str] = ()) -> None:

@@ -66,13 +66,21 @@ def checked_schedule(schedule: Any, steps: int) -> Schedule:
     return checked
 
 
-def schedule_factors(schedule: Schedule, steps: int, begin: int, end: int) -> np.ndarray:
+def schedule_pieces(schedule: Schedule) -> Any:
+    """Return what `schedule_factors` reads: a name or None as it is, pairs as arrays of steps and factors."""
+    if schedule is None or isinstance(schedule, str):
+        return schedule
+    changes, values = zip(*schedule, strict=True)
+    return np.array(changes), np.array([1.0, *values])
+
+
+def schedule_factors(pieces: Any, steps: int, begin: int, end: int) -> np.ndarray:
     """Return the factors of updates ``begin + 1 ... end``.
 
     Parameters
     ----------
-    schedule : None, str or tuple of (int, float)
-        In its normal form.
+    pieces : None, str or tuple of numpy.ndarray
+        From `schedule_pieces`.
     steps : int
         Number of updates T of the run.
     begin, end : int
@@ -84,16 +92,19 @@ def schedule_factors(schedule: Schedule, steps: int, begin: int, end: int) -> np
         With k updates done, "cosine" gives ``(1 + cos(pi k / T)) / 2`` and "linear" ``1 - k / T`` to the next.
     """
     done = np.arange(begin, end, dtype=np.float64)
-    if schedule is None:
+    if pieces is None:
         return np.ones(len(done))
-    if schedule == "cosine":
-        return 0.5 * (1 + np.cos(np.pi * done / steps))
-    if schedule == "linear":
-        return 1 - done / steps
-    changes, values = zip(*schedule, strict=True)
-    return np.array([1.0, *values])[np.searchsorted(changes, done, side="right")]
+    if isinstance(pieces, str):
+        return 0.5 * (1 + np.cos(np.pi * done / steps)) if pieces == "cosine" else 1 - done / steps
+    changes, values = pieces
+    return values[np.searchsorted(changes, done, side="right")]
 
 
-def stretched_schedule(schedule: Schedule, factor: int) -> Schedule:
-    """Return the schedule of a run with ``factor`` times the steps."""
+def stretched_schedule(schedule: Schedule, factor: int, steps: int) -> Schedule:
+    """Return the schedule of a run with ``factor`` times the ``steps``, each of its factors for so many updates.
+
+    A name becomes pairs, since at every update anew it would sum to another time.
+    """
+    if isinstance(schedule, str) and factor > 1:
+        schedule = tuple(enumerate(schedule_factors(schedule, steps, 0, steps).tolist()))
     return tuple((factor * step, value) for step, value in schedule) if isinstance(schedule, tuple) else schedule

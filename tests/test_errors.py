@@ -167,9 +167,7 @@ def test_bad_input(case):
 
 
 @pytest.mark.parametrize("side", [gradient_flow, modified_flow])
-@pytest.mark.parametrize(
-    "field", [{"batch": 2}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"optimizer": "adam"}, {"schedule": [1.0, 0.5]}]
-)
+@pytest.mark.parametrize("field", [{"batch": 2}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"optimizer": "adam"}])
 def test_no_side_ignores_a_field_it_cannot_do(side, field):
     weights = RankOne().weights(SAMPLE)
     with pytest.raises(ValueError, match=f"cannot do {next(iter(field))}"):

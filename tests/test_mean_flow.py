@@ -111,7 +111,7 @@ def test_modes_without_rows_have_one_row_more_than_modes(loss):
     [
         (Descent(steps=5), "give batch"),
         (Descent(steps=5, batch=2, momentum=0.5), "cannot do momentum"),
-        (Descent(steps=5, batch=2, schedule="cosine"), "cannot do schedule"),
+        (Descent(steps=5, batch=2, weight_decay=0.1), "cannot do weight_decay"),
         (Descent(steps=5, batch=2, optimizer="adam"), "cannot do optimizer"),
     ],
 )

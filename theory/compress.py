@@ -8,7 +8,7 @@ polynomials in log S, and the sums over modes become sums over nodes with fixed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -31,7 +31,7 @@ class Nodes(NamedTuple):
 
 def solve_compressed(
     problem: RankOneProblem, start: np.ndarray, times: np.ndarray, rtol: float, atol: float
-) -> tuple[np.ndarray, Callable[[slice], np.ndarray]]:
+) -> tuple[np.ndarray, Callable[[Any], np.ndarray]]:
     """Solve the rank-one flow of many modes on few nodes.
 
     Parameters
@@ -49,7 +49,8 @@ def solve_compressed(
     -------
     u : numpy.ndarray, shape (r,)
     z_at : callable
-        ``z_at(slice)`` gives z of those times at every mode, shape (., d): O(d) memory and O(d nodes) work a time.
+        ``z_at(rows)``, a slice or numbers, gives z of those times at every mode, shape (., d): O(d) memory and O(d
+        nodes) work a time.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def solve_compressed(
                 break
     m = len(nodes.S)
 
-    def z_at(rows: slice) -> np.ndarray:
+    def z_at(rows: Any) -> np.ndarray:
         chosen = states[rows]
         z = np.tile(z0, (len(chosen), 1))
         for k, state in enumerate(chosen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,8 @@ def gradient_flow(
     Parameters
     ----------
     sample, weights, descent : value or sequence
-        The problem; sequences make replicas. One unit of flow time is one update.
+        The problem; sequences make replicas. One unit of flow time is one update, or, with a schedule, an update's
+        factor: the flow at a step is that at the sum of the factors before it.
     method : {"auto", "rank-one", "lsoda", "closure", "layers"}
         "rank-one": (u, z) with the analytic Jacobian in machine code, O(d) a step, a millisecond or two; a two-layer
         rank-one start with one output; above 256 modes on a few dozen nodes in S. With more layers (u_1 ... u_{L-1}, z)
@@ -74,7 +75,9 @@ def gradient_flow(
 
     Notes
     -----
-    Source: THEORY sections 4, 5a and 9. The condition of "rank-one" is checked, none is needed for the others.
+    Source: THEORY sections 4, 5a and 9. A schedule only changes the pace, dW/ds = f(s) dW/dt, so that the same path is
+    run through at the time t(s), the sum of the factors; the gap to training is O(lr) where the factors are kept for as
+    long (`Descent.scaled`). The condition of "rank-one" is checked, none is needed for the others.
 
     Examples
     --------
@@ -86,7 +89,7 @@ def gradient_flow(
     """
     choice(method, "method", METHODS)
     run = replicas(sample, weights, descent)
-    refuse(run, "the flow")
+    refuse(run, "the flow", able=("frozen", "schedule"))
     two_layers = len(run.weights[0].layers) == 2
     one_output = run.samples[0].outputs == 1
     factors = rank_one_starts(run.weights)
@@ -114,9 +117,9 @@ def gradient_flow(
     return solve_all(run, solvers[method], *told)
 
 
-def refuse(run: Run, side: str) -> None:
-    """Raise ValueError for what no flow can follow."""
-    run.descent.refuse_beyond(side, able=("frozen",))
+def refuse(run: Run, side: str, able: Collection[str] = ("frozen",)) -> None:
+    """Raise ValueError for what a flow cannot follow."""
+    run.descent.refuse_beyond(side, able=able)
     if run.descent.keep_weights:
         raise ValueError(f"{side} has no layers to keep; leave keep_weights empty or leave this side out")
 
@@ -159,10 +162,14 @@ def named(solve: Callable[[int], Any], b: int) -> Any:
         raise RuntimeError(f"replica {b}: {error}") from error
 
 
-def recorded_times(run: Run) -> tuple[np.ndarray, slice]:
-    """The recorded steps with 0 before them, and what to cut off the solution."""
-    steps = run.descent.recorded.astype(np.float64)
-    return (steps, slice(0, None)) if steps[0] == 0 else (np.concatenate([[0.0], steps]), slice(1, None))
+def recorded_times(run: Run) -> tuple[np.ndarray, Any]:
+    """Increasing flow times from 0 on, and which of them are the records': the updates' factors, summed up."""
+    descent, steps = run.descent, run.descent.recorded.astype(np.float64)
+    if descent.schedule is None:
+        return (steps, slice(0, None)) if steps[0] == 0 else (np.concatenate([[0.0], steps]), slice(1, None))
+    sums = np.concatenate([[0.0], np.cumsum(descent.factors(0, descent.steps))])
+    times, places = np.unique(np.concatenate([[0.0], sums[descent.recorded]]), return_inverse=True)
+    return times, places[1:]  # while a factor is 0, records share a time
 
 
 def _rank_one_start(run: Run, b: int, coefficients: Callable[..., Any] = rank_one_problem) -> tuple[Any, np.ndarray]:
@@ -204,14 +211,14 @@ def _on_nodes(run: Run, b: int, rtol: float, atol: float, kept: Sequence[str]) -
     problem, start = _rank_one_start(run, b)
     times, cut = recorded_times(run)
     u, z_at = solve_compressed(problem, start, times, rtol, atol)
-    stacked, first, count = stack_samples([sample]), cut.start, max(1, BLOCK // sample.dim)
+    stacked, places, count = stack_samples([sample]), np.arange(len(times))[cut], max(1, BLOCK // sample.dim)
     blocks = []
-    for begin in range(first, len(times), count):
-        rows = slice(begin, begin + count)
+    for begin in range(0, len(places), count):
+        rows = places[begin : begin + count]
         told = {"gain": run.gain, "risk": run.descent.risk, "keep": kept}
         record = rank_one_records(stacked, u[None, rows, None], z_at(rows)[None], **told)
         blocks.append({name: array[0] for name, array in record.items()})
-    return join_blocks(blocks, len(times) - first)
+    return join_blocks(blocks, len(places))
 
 
 def lsoda(
@@ -285,7 +292,7 @@ def explicit(field: Any, start: np.ndarray, run: Run, rtol: float, atol: float) 
     """Solve without a Jacobian, states (m, ...): its cost is that of the many small steps, not of large matrices."""
     times, cut = recorded_times(run)
     if times[-1] == 0:
-        return start[None]
+        return start[None][cut]
     solution = solve_ivp(field, (0.0, times[-1]), start, method="DOP853", t_eval=times, rtol=rtol, atol=atol)
     if not solution.success:
         raise RuntimeError(f"the flow could not be solved: {solution.message}; loosen rtol or shorten the run")

@@ -17,7 +17,7 @@ from ..problem.trajectory import kept_large
 from .flow import gradient_flow
 from .record import drop, rank_one_record, stack_replicas
 
-AVERAGED = ("batch", "sampling", "frozen")
+AVERAGED = ("batch", "sampling", "frozen", "schedule")
 
 
 def mean_flow(
