@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from . import baseline, flows, growth, minibatches, sweeps, theory, training
+from . import baseline, flows, growth, minibatches, nonlinear, sweeps, theory, training
 from .report import console, machine
 
 TABLES = {
@@ -16,6 +16,7 @@ TABLES = {
     "minibatches": minibatches.main,
     "growth": growth.main,
     "sweeps": sweeps.main,
+    "nonlinear": nonlinear.main,
 }
 
 
