@@ -1,4 +1,4 @@
-"""Image sets from files of one's own: idx, npz without pickles, or NetCDF. Nothing is ever downloaded."""
+"""Image sets from files of one's own: idx, CIFAR's bin, npz without pickles, or NetCDF. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import xarray as xr
 
 FILE_SETS = ("mnist", "fashion-mnist", "emnist", "cifar-10")
 PARTS = ("train", "t10k")
+CIFAR_PIXELS = 3 * 32 * 32
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -32,7 +33,9 @@ def read_images(data: str, folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
         * ``DATA.nc`` with variables ``images`` and ``labels``, the images' first dimension shared;
         * ``DATA/``, idx files as MNIST is distributed, ending in ``train-images-idx3-ubyte`` and
           ``train-labels-idx1-ubyte``, plain or with ``.gz``; those of ``t10k`` (or ``test``) are appended if they
-          are there.
+          are there;
+        * ``cifar-10/``, or ``cifar-10/cifar-10-batches-bin/``, with the binary version's ``data_batch_*.bin`` and, if
+          it is there, ``test_batch.bin``. Of the Python version, which holds pickles, nothing is read.
 
     Returns
     -------
@@ -46,9 +49,16 @@ def read_images(data: str, folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
         If no file is there, naming those that would do, or if what is there cannot be read or does not fit together.
     """
     root = Path(folder)
-    for path, read in ((root / f"{data}.npz", _npz), (root / f"{data}.nc", _netcdf), (root / data, _idx_folder)):
+    folder_of = _bin_folder if data == "cifar-10" else _idx_folder
+    for path, read in ((root / f"{data}.npz", _npz), (root / f"{data}.nc", _netcdf), (root / data, folder_of)):
         if path.exists():
             return _whole(read, path)
+    if data == "cifar-10":
+        raise ValueError(
+            f"{data} is not there: put {root / (data + '.npz')} (arrays images and labels), {root / (data + '.nc')} "
+            f"(variables images and labels), or the binary version's files such as "
+            f"{root / data / 'data_batch_1.bin'} in place, or name another folder; nothing is downloaded"
+        )
     raise ValueError(
         f"{data} is not there: put {root / (data + '.npz')} (arrays images and labels), {root / (data + '.nc')} "
         f"(variables images and labels), or idx files such as {root / data / 'train-images-idx3-ubyte'} and "
@@ -136,6 +146,31 @@ def _idx_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
                     )
             parts.append((read_idx(str(pair[0])), read_idx(str(pair[1]))))
     return _joined(parts, folder)
+
+
+def _bin_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10's binary version: records of a label and three planes of 32 x 32; idx files where there is none."""
+    inner = folder / "cifar-10-batches-bin"
+    held = inner if inner.is_dir() else folder
+    names = sorted(held.glob("data_batch_*.bin")) + sorted(held.glob("test_batch.bin"))
+    if not any(path.name.startswith("data") for path in names):
+        if any(folder.glob("*ubyte*")):
+            return _idx_folder(folder)
+        raise ValueError(
+            f"{held / 'data_batch_1.bin'} is not there; put the files of CIFAR-10's binary version in {held}"
+            + ("; pickles are not read" if any(held.glob("data_batch_*")) else "")
+        )
+    return _joined([_bin_file(path) for path in names], folder)
+
+
+def _bin_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    raw = np.fromfile(path, dtype=np.uint8)
+    if raw.size == 0 or raw.size % (1 + CIFAR_PIXELS):
+        raise ValueError(f"{path} should hold records of {1 + CIFAR_PIXELS} bytes, it has {raw.size} bytes")
+    records = raw.reshape(-1, 1 + CIFAR_PIXELS)
+    if records[:, 0].max() > 9:
+        raise ValueError(f"{path} has a label of {records[:, 0].max()}, beyond 9: it is no file of CIFAR-10")
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
 
 
 def _named(folder: Path, stems: list[str]) -> Path | None:

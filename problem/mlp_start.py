@@ -25,7 +25,7 @@ from .streams import START, stream
 from .validate import choice, number, whole
 
 CONVENTIONS = ("code", "article")
-COUNTS = ("trained", "seed")
+COUNTS = ("trained", "seed", "constN")
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,15 @@ class MLPStart:
     convention : {"code", "article"}
         What ``alpha`` means; ``alpha_code = sqrt(h) alpha_article``. The prediction F is the same in both.
     bias : float
-        Factor of the biases, ``z = W x / sqrt(n) + bias b`` with standard normal b at the start; 0: no biases.
+        Factor of the biases, ``z = W x / sqrt(n) + bias b``; 0: no biases.
     W_std : float
         Factor of all weights.
     rescale : bool or float
         What the activation is multiplied by: True its `unit_factor`, False 1, or a number above 0.
     subtract : bool
         Whether F = alpha (f - f0); otherwise F = alpha f.
+    bias_variance : float
+        Of b at the start, normal of mean 0; 0 starts all biases at 0.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class MLPStart:
     W_std: float = 1.0
     rescale: bool | float = True
     subtract: bool = True
+    bias_variance: float = 1.0
 
     def __post_init__(self) -> None:
         whole(self.hidden, "hidden", minimum=1)
@@ -82,6 +85,7 @@ class MLPStart:
         number(self.alpha, "alpha", minimum=0.0, exclusive=True)
         choice(self.convention, "convention", CONVENTIONS)
         number(self.bias, "bias", minimum=0.0)
+        number(self.bias_variance, "bias_variance", minimum=0.0)
         number(self.W_std, "W_std", minimum=0.0, exclusive=True)
         number(1.0 if self.rescale is False else self.rescale, "rescale", minimum=0.0, exclusive=True)
 
@@ -131,6 +135,10 @@ class MLPStart:
         """Return the number of trained parameters N for d inputs."""
         return sum(out * below for out, below in self.shapes(dim))
 
+    def free_parameters(self, dim: int) -> int:
+        """Return N less one for each hidden unit of a ReLU, whose incoming and outgoing weights share a free scale."""
+        return self.parameters(dim) - self.hidden * self.hidden_layers * (self.activation == "relu")
+
     def weights(self, dim: int, seed: int = 0) -> np.ndarray:
         """Return the weights at the start, which do not depend on alpha.
 
@@ -150,7 +158,8 @@ class MLPStart:
         extra = int(self.bias > 0)
         matrices = [rng.standard_normal((out, below - extra)) for out, below in self.shapes(dim)]
         if extra:
-            matrices = [np.hstack([m, rng.standard_normal((len(m), 1))]) for m in matrices]
+            std = math.sqrt(self.bias_variance)
+            matrices = [np.hstack([m, std * rng.standard_normal((len(m), 1))]) for m in matrices]
         return np.concatenate([m.ravel() for m in matrices])
 
 
@@ -171,7 +180,7 @@ def count_parameters(hidden: int, inputs: int, hidden_layers: int, *, outputs: i
 
 def find_h(
     parameters: float,
-    inputs: int,
+    inputs: int | None,
     hidden_layers: int,
     *,
     outputs: int = 1,
@@ -185,12 +194,13 @@ def find_h(
     parameters : float
         N, above 0.
     inputs, hidden_layers, outputs : int
-        d, L >= 1 and n.
+        d, L >= 1 and n; for "constN" ``inputs=None`` means as many inputs as hidden units.
     biases : bool
         Whether the network has biases.
-    count : {"trained", "seed"}
+    count : {"trained", "seed", "constN"}
         "trained" counts what is trained. "seed" counts biases whether or not the network has them, as one published
-        notebook does: N is then L h + n larger than what is trained without biases.
+        notebook does: N is then L h + n larger than what is trained without biases. "constN" is the jamming code's
+        ``h (d + 1) + (L - 1) h^2``, or ``L h^2 + h`` for as many inputs as units, whatever outputs and biases.
 
     Returns
     -------
@@ -212,10 +222,15 @@ def find_h(
     (64, 32)
     """
     N = number(parameters, "parameters", minimum=0.0, exclusive=True)
-    d, n = whole(inputs, "inputs", minimum=1), whole(outputs, "outputs", minimum=1)
-    deeper = whole(hidden_layers, "hidden_layers", minimum=1) - 1
-    counted = biases or choice(count, "count", COUNTS) == "seed"
-    linear, rest = (d + deeper + 1 + n, N - n) if counted else (d + n, N)
+    n, deeper = whole(outputs, "outputs", minimum=1), whole(hidden_layers, "hidden_layers", minimum=1) - 1
+    if choice(count, "count", COUNTS) == "constN":
+        deeper += inputs is None
+        linear, rest = 1 + (0 if inputs is None else whole(inputs, "inputs", minimum=1)), N
+    elif inputs is None:
+        raise ValueError(f'inputs may be None for "constN" alone, got count {count!r}; give their number')
+    else:
+        d = whole(inputs, "inputs", minimum=1)
+        linear, rest = (d + deeper + 1 + n, N - n) if biases or count == "seed" else (d + n, N)
     if rest <= 0:
         raise ValueError(f"{N:g} parameters do not pay for the biases of {n} output(s); raise them")
     # the root of deeper h^2 + linear h = rest, in the form that does not cancel and holds for deeper = 0 too

@@ -133,6 +133,42 @@ def test_local_files(tmp_path, form):
     assert sample.X.shape == (6, 3) and sample.settings["data"] == "mnist"
 
 
+@pytest.mark.parametrize("inner", ["", "cifar-10-batches-bin"])
+def test_cifar_s_binary_files(tmp_path, inner):
+    folder = tmp_path / "cifar-10" / inner
+    folder.mkdir(parents=True)
+    pixels = RNG.integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    classes = np.array([3, 0, 9, 1, 2, 4, 5, 6, 7], dtype=np.uint8)
+    for name, rows in (("test_batch", slice(6, 9)), ("data_batch_2", slice(4, 6)), ("data_batch_1", slice(0, 4))):
+        raw = b"".join(
+            bytes([label]) + b"".join(image[:, :, colour].tobytes() for colour in range(3))
+            for label, image in zip(classes[rows], pixels[rows], strict=True)
+        )
+        (folder / f"{name}.bin").write_bytes(raw)
+    images, found = read_images("cifar-10", tmp_path)
+    np.testing.assert_array_equal(found, classes)
+    np.testing.assert_array_equal(images, pixels.reshape(9, -1))
+    sample = Images(data="cifar-10", samples=6, test=3, dim=2, folder=str(tmp_path)).sample(0)
+    assert sample.X.shape == (6, 2)
+    for raw, message in (
+        (b"\x00" * 3072, "records of 3073"),
+        (b"\x0a" + b"\x00" * 3072, "label of 10"),
+        (b"", "has 0"),
+    ):
+        (folder / "data_batch_2.bin").write_bytes(raw)
+        with pytest.raises(ValueError, match=message):
+            read_images("cifar-10", tmp_path)
+
+
+def test_cifar_without_its_binary_files(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)cifar-10\.npz.*data_batch_1\.bin"):
+        read_images("cifar-10", tmp_path)
+    (tmp_path / "cifar-10").mkdir()
+    (tmp_path / "cifar-10" / "data_batch_1").write_bytes(b"\x80\x04.")  # the Python version's
+    with pytest.raises(ValueError, match=r"data_batch_1\.bin is not there.*pickles are not read"):
+        read_images("cifar-10", tmp_path)
+
+
 def test_missing_files_are_named_with_their_place(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)cifar-10\.npz.*cifar-10\.nc.*nothing is downloaded"):
         Images(data="cifar-10", folder=str(tmp_path)).sample(0)

@@ -175,10 +175,51 @@ def test_counts_and_the_width_that_has_them(layers, biases):
         assert find_h(1000, 9, 1) == 100 and find_h(1001, 8, 1, biases=True) == 100
 
 
+def test_biases_start_with_the_variance_asked_for():
+    wide = {bv: MLPStart(hidden=400, hidden_layers=3, bias=0.1, bias_variance=bv) for bv in (0.0, 1.0, 4.0)}
+    parts = {bv: split(network(start, 10), torch.tensor(start.weights(10, 0))[None]) for bv, start in wide.items()}
+    for none, one, four in zip(*parts.values(), strict=True):
+        assert (none[..., -1] == 0).all()
+        np.testing.assert_allclose(four[..., -1], 2 * one[..., -1], rtol=1e-14)
+        np.testing.assert_array_equal(none[..., :-1], one[..., :-1])
+    b = torch.cat([m[0, :, -1] for m in parts[4.0][:-1]])
+    assert abs(b.var() / 4 - 1) < 4 * np.sqrt(2 / b.numel())
+    # they enter with their factor: a network whose matrices are 0 is its biases
+    w = torch.cat([torch.nn.functional.pad(m[..., -1:], (m.shape[2] - 1, 0)).flatten(1) for m in parts[4.0]], dim=1)
+    f = outputs(network(wide[4.0], 10), w, torch.ones(1, 10, dtype=torch.float64))
+    assert float(f) == pytest.approx(0.1 * float(parts[4.0][-1][0, 0, -1]) / math.sqrt(400), rel=1e-13)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_the_jamming_code_s_counts(layers):
+    for h in (1, 8, 37, 1000):
+        assert find_h(h * 11 + h**2 * (layers - 1), 10, layers, count="constN") == h
+        assert find_h(h**2 * layers + h, None, layers, count="constN") == h
+        # it counts as many as one output without biases has, whatever is asked for
+        assert find_h(h * 11 + h**2 * (layers - 1), 10, layers, outputs=3, biases=True, count="constN") == h
+    plain, relu = (MLPStart(hidden=6, hidden_layers=layers, activation=name) for name in ("swish", "relu"))
+    assert plain.free_parameters(4) == plain.parameters(4) == relu.free_parameters(4) + 6 * layers
+
+
+def test_a_relu_s_units_have_a_free_scale_each():
+    """The rank of the Jacobian of many samples is N less the hidden units, where each is on for some and off for some."""
+    for name, biases in (("relu", 0.0), ("relu", 0.3), ("softplus", 0.0)):
+        start = MLPStart(hidden=5, hidden_layers=2, activation=name, bias=biases)
+        net, rows = network(start, 4), torch.tensor(np.random.default_rng(0).standard_normal((400, 4)))
+        w = torch.tensor(start.weights(4, 2))[None]
+        state = forward(net, w, rows)
+        if name == "relu":
+            on = torch.cat([(slope[0] > 0).double().mean(dim=0) for slope in state.slopes])
+            assert 0 < on.min() and on.max() < 1
+        sizes = torch.linalg.svdvals(jacobian(net, w, state)[0])
+        assert int((sizes > 1e-10 * sizes[0]).sum()) == start.free_parameters(4)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"hidden": 0},
+        {"bias_variance": -1.0},
         {"hidden_layers": 0},
         {"alpha": 0.0},
         {"alpha": -1.0},
@@ -211,6 +252,8 @@ def test_kernels_and_counts_that_make_no_sense():
         ({"parameters": 100, "inputs": 3, "hidden_layers": 0}, "hidden_layers"),
         ({"parameters": 1, "inputs": 3, "hidden_layers": 1, "biases": True}, "biases"),
         ({"parameters": 1, "inputs": 30, "hidden_layers": 1}, "one hidden unit"),
+        ({"parameters": 100, "inputs": None, "hidden_layers": 1}, "inputs may be None"),
+        ({"parameters": 100, "inputs": 0, "hidden_layers": 1, "count": "constN"}, "inputs"),
         ({"parameters": 100, "inputs": 3, "hidden_layers": 1, "count": "all"}, "count must be one of"),
     ):
         with pytest.raises(ValueError, match=message):
