@@ -173,8 +173,6 @@ def write_cells(group: zarr.Group, plan: Plan, batches: Sequence[Written]) -> No
                 before = np.asarray(targets[variable.name][rectangle.slices])
                 mask = chosen.reshape(*rectangle.shape, *[1] * len(variable.sizes))
                 values = np.where(mask, values, before.astype(values.dtype))
-            elif variable.dtype == "str" and not values.any():
-                continue
             jobs.append((targets[variable.name].async_array, rectangle.slices, values))
 
     async def write() -> None:
