@@ -202,11 +202,11 @@ def test_the_jamming_code_s_counts(layers):
 
 
 def test_a_relu_s_units_have_a_free_scale_each():
-    """The rank of the Jacobian of many samples is N less the hidden units, where each is on for some and off for some."""
+    """The rank of the Jacobian of many samples is N less the hidden units, if each is both on and off."""
     for name, biases in (("relu", 0.0), ("relu", 0.3), ("softplus", 0.0)):
         start = MLPStart(hidden=5, hidden_layers=2, activation=name, bias=biases)
         net, rows = network(start, 4), torch.tensor(np.random.default_rng(0).standard_normal((400, 4)))
-        w = torch.tensor(start.weights(4, 2))[None]
+        w = torch.tensor(start.weights(4, 13))[None]
         state = forward(net, w, rows)
         if name == "relu":
             on = torch.cat([(slope[0] > 0).double().mean(dim=0) for slope in state.slopes])
