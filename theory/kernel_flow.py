@@ -16,10 +16,10 @@ from scipy.integrate import solve_ivp
 from ..problem.margin_loss import KINDS, MarginLoss, checked_labels
 from ..problem.validate import real_array
 from .conditions import checked_time, decay, relaxed
+from .hinge_flow import hinge_coefficients
 
 RTOL, ATOL = 1e-10, 1e-12
 ASYMMETRY, NEGATIVE = 1e-9, 1e-9
-MOST_SLOPES = 2000  # of the hinge, a sample; a solve that passes its corner takes some hundreds
 
 
 def kernel_flow(
@@ -61,12 +61,13 @@ def kernel_flow(
         For shapes that do not match, a kernel that is not symmetric or not positive semi-definite, other labels than +1
         and -1, f0_test without K_test, or negative times.
     RuntimeError
-        If the solver fails, with its message; for "hinge" where an output comes to rest on the corner of its loss.
+        If the solver fails, with its message; for "hinge" if rounding lets its events follow each other without end.
 
     Notes
     -----
-    Source: Jacot et al. (2018); "mse" by the eigenvectors of K, ``f = y + exp(-K t / P)(f0 - y)``; others
-    by scipy's LSODA in the coefficients with the Jacobian ``-diag(l'') K / P``.
+    Source: Jacot et al. (2018); "mse" by the eigenvectors of K, ``f = y + exp(-K t / P)(f0 - y)``; "hinge" from event
+    to event, outputs that meet the margin sliding along it (`theory.hinge_flow`); others by scipy's LSODA in the
+    coefficients with the Jacobian ``-diag(l'') K / P``.
 
     Examples
     --------
@@ -87,6 +88,7 @@ def kernel_flow(
         cross = real_array(K_test, "K_test", ndim=2)
         if cross.shape[1] != count or len(cross) == 0:
             raise ValueError(f"K_test must have shape (Q, {count}), got {cross.shape}")
+    method = "eigenvectors"
     if loss == "mse":
         rates = values / count
         along = vectors.T @ (y - start)
@@ -99,7 +101,11 @@ def kernel_flow(
         if np.isinf(when).any():
             raise ValueError("times of the hinge family must be finite: it has no closed form at infinity")
         y = checked_labels(y)
-        c = _coefficients(K, y, own, start, when)
+        method = "events" if own.kind == "hinge" else "LSODA"
+        if own.kind == "hinge":
+            c = hinge_coefficients(K, (vectors * np.sqrt(values)).T, y, own, start, when)
+        else:
+            c = _coefficients(K, y, own, start, when)
         output = start + c @ K
         size = np.mean(own.value(output, y), axis=1)
     label = {"units": "1/rate", "long_name": "time of the flow on the mean loss"}
@@ -109,7 +115,7 @@ def kernel_flow(
             "loss": (("time",), size, {"units": "1", "long_name": "mean training loss"}),
         },
         coords={"time": ("time", when, label)},
-        attrs={"method": "eigenvectors" if loss == "mse" else "LSODA", "loss": str(loss)},
+        attrs={"method": method, "loss": str(loss)},
     )
     if cross is not None:
         test = _vector(f0_test, len(cross), "f0_test") + c @ cross.T
@@ -152,16 +158,9 @@ def _vector(given: Any, count: int, name: str) -> np.ndarray:
 
 
 def _coefficients(K: np.ndarray, y: np.ndarray, loss: MarginLoss, start: np.ndarray, when: np.ndarray) -> np.ndarray:
-    count, taken = len(y), 0
+    count = len(y)
 
     def velocity(t: float, c: np.ndarray) -> np.ndarray:
-        nonlocal taken
-        taken += 1
-        if loss.kind == "hinge" and taken > MOST_SLOPES * count:
-            raise RuntimeError(
-                f"the kernel flow of the hinge gets no further than time {t:.6g}: an output rests on the corner of its "
-                'loss, where the slope jumps; ask for earlier times, or take "softhinge" with a large beta'
-            )
         return -loss.slope(start + K @ c, y) / count
 
     def jacobian(t: float, c: np.ndarray) -> np.ndarray:
