@@ -121,17 +121,18 @@ def _measuring(*names: str) -> Callable[[Options, Options, Console], Made]:
     """Return what runs a problem with further quantities measured, on the sides that can measure them."""
 
     def make(problem: Options, options: Options, console: Console) -> Made:
-        from ..compare.run import RECURSION_MEASURES, default_sides
+        from ..compare.run import default_sides
+        from ..theory.measured import ABLE
 
         asked = read_problem(problem)
         measure = tuple(dict.fromkeys([*asked.descent.measure, *names]))
         asked = asked._replace(descent=replace(asked.descent, measure=measure))
-        sides = default_sides(asked.descent)
-        if "sharpness" in measure and default_sides(replace(asked.descent, measure=("rank",))) != sides:
+        sides, beyond = default_sides(asked.descent), set(measure) - set(ABLE)
+        if beyond and "recursion" in sides:  # where it has nothing to draw it is not run
             samples, starts = draw_problem(asked)
-            able = set(measure) <= {*RECURSION_MEASURES, "sharpness"} and samples[0].outputs == 1
-            if able and all(len(start.layers) == 2 and start.rank_one() is not None for start in starts):
-                sides = ("recursion", *sides)
+            able = beyond == {"sharpness"} and samples[0].outputs == 1
+            if not (able and all(len(start.layers) == 2 and start.rank_one() is not None for start in starts)):
+                sides = ("trained",)
         console.print(f"measuring {', '.join(measure)}: {', '.join(sides)}")
         return run_sides(asked, sides, {}, console), {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,9 @@ def describe(options: dict[str, Any]) -> int:
         rows.append(("predicted final u", final_scale(sample, factors.u, modes.to_modes(factors.z), rates)))
     if curvature > 0:
         note = "" if exact else " (estimate for this start)"
-        rows.append((f"stability threshold of lr{note}", stability_threshold(sample, weights, run.descent)))
-        rows.append(("learning rate / threshold", curvature / (2 * (1 + run.descent.momentum))))
+        threshold, lr = stability_threshold(sample, weights, run.descent), run.descent.lr
+        rows.append((f"stability threshold of lr{note}", threshold))
+        rows.append(("learning rate / threshold", (lr[0] if isinstance(lr, tuple) else lr) / threshold))
     Console().print(description_table(rows))
     return 0
 
@@ -141,6 +143,7 @@ def names() -> int:
         ("sides", SIDES),
     ):
         table.add_row(what, ", ".join(entries))
+    table.add_row("grids", "\n".join(f"{name}: {text}" for name, text in shipped_grids().items()))
     table.add_row("figures", "\n".join(f"{name}: {entry.text}" for name, entry in ENTRIES.items()))
     Console().print(table)
     return 0
@@ -157,8 +160,14 @@ def draw_problem(problem: Problem) -> tuple[list[Any], list[Any]]:
 def followed(problem: Problem, console: Console) -> tuple[str, ...]:
     """Return the sides that can follow the descent, and say which cannot."""
     from ..compare.run import default_sides
+    from ..theory.measured import ABLE
 
     sides = default_sides(problem.descent)
+    beyond = [name for name in problem.descent.measure if name not in ABLE]
+    if beyond and "recursion" in sides:
+        console.print(
+            f"{', '.join(beyond)}: of the trained networks where the recursion does not know it; judged is the rest"
+        )
     missing = [name for name in ("recursion", "flow") if name not in sides]
     if missing:
         console.print(f"no {' and no '.join(missing)}: the descent is one that theory's side cannot follow")
@@ -181,6 +190,7 @@ def run_sides(problem: Problem, sides: Iterable[str], training: dict[str, Any], 
         console.print(f"learning rate: {', '.join(rates)} (0.1 x the predicted stability threshold)")
 
     def announced(name: str, side: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
+        @wraps(side)
         def call(*told: Any, **options: Any) -> xr.Dataset:
             if name == "trained" or not console.is_terminal:  # training shows its own progress
                 return side(*told, **options)

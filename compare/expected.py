@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,24 +19,32 @@ ROUNDING = 1e-10
 ROUNDING_MARGIN = 1e3
 NUDGES = 6
 BIAS = 1 / (1 - 2**-0.5)  # of a quantity whose bias is of order 1/2 or more in the learning rate
+MEASURED = {"sharpness": ("sharpness",), "alignment": ("representation_singular", "layer_singular")}
 SINCE_START = ("kernel_change", "kernel_alignment")  # of a run begun later they mean something else
 
 
 def expected_gaps(
-    run: Run, kinds: Mapping[str, str], done: Mapping[str, xr.Dataset], *, single: bool = False
+    run: Run,
+    kinds: Mapping[str, str],
+    done: Mapping[str, xr.Dataset],
+    *,
+    single: bool = False,
+    unknown: Collection[str] = (),
 ) -> xr.DataArray:
     """Return the expected largest gap of every side, replica and quantity, relative to the range.
 
     Parameters
     ----------
     run : Run
-        The problem.
+        The problem, measuring what our recursion can.
     kinds : mapping of str to str
         The kind of each side.
     done : mapping of str to xarray.Dataset
         Trajectories that our own theory already made, by kind; they are not computed again.
     single : bool
         Whether a side ran in float32, whose unit in the last place is then the one that counts.
+    unknown : collection of str
+        What else was to be measured, of which nothing can be said.
 
     Returns
     -------
@@ -58,6 +66,8 @@ def expected_gaps(
         for j, quantity in enumerate(QUANTITIES):
             if quantity in by_kind[kind]:
                 values[i, :, j] = by_kind[kind][quantity]
+            if kind != "training" and any(quantity in MEASURED.get(name, ()) for name in unknown):
+                values[i, :, j] = np.inf
     return xr.DataArray(
         values,
         dims=("side", "replica", "quantity"),

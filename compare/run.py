@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import unwrap
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..empirical import train
 from ..problem import Descent, draw, replicas
 from ..problem.replicas import DRAWS, Run, paired
 from ..theory import gradient_descent, gradient_flow, mean_flow, modified_flow
-from ..theory.measured import ABLE as RECURSION_MEASURES
+from ..theory.measured import measurable
 from .agreement import QUANTITIES
 from .align import align
 from .expected import expected_gaps
@@ -67,7 +68,8 @@ def compare(
     -------
     xarray.Dataset
         The aligned trajectories (`align`) of all sides, up to one that the user interrupts, with ``expected_gap``
-        (side, replica, quantity); judge it with `agreement`.
+        (side, replica, quantity); judge it with `agreement`. Beside other sides the recursion leaves what it cannot
+        measure to them; the verdict is then on the rest.
 
     Raises
     ------
@@ -89,13 +91,17 @@ def compare(
     unknown = [name for name in options if name not in chosen]
     if unknown:
         raise ValueError(f"options name sides that are not run: {', '.join(unknown)}; sides are {', '.join(chosen)}")
-    told = (list(run.samples), list(run.weights) or None, list(run.descents))
+    problem = list(run.samples), list(run.weights) or None
+    lean, reduced = _measuring_less(run, chosen, options)
     trajectories: dict[str, xr.Dataset] = {}
     for name, side in chosen.items():
-        trajectories[name] = side(*told, **options.get(name, {}))
+        trajectories[name] = side(*problem, list((lean if name in reduced else run).descents), **options.get(name, {}))
         if "status" in trajectories[name] and np.any(trajectories[name].status == "interrupted"):
             break
     joined = align(trajectories)
+    whole = [ds.attrs["descent"] for name, ds in trajectories.items() if name not in reduced and "descent" in ds.attrs]
+    if reduced and whole:
+        joined = joined.assign_attrs(descent=whole[0])
     kinds = {str(name): str(kind) for name, kind in zip(joined.side.values, joined.kind.values, strict=True)}
     ours = {
         kinds[name]: trajectories[name]
@@ -110,19 +116,35 @@ def compare(
         blank = (("side", "replica", "quantity"), np.full(shape, np.inf))
         return joined.assign(expected_gap=blank).assign_coords(quantity=list(QUANTITIES))
     single = bool(np.any(joined.dtype == "float32"))
-    return joined.assign(expected_gap=expected_gaps(run, kinds, ours, single=single))
+    unknown = set(run.descent.measure) - set(lean.descent.measure)
+    return joined.assign(expected_gap=expected_gaps(lean, kinds, ours, single=single, unknown=unknown))
+
+
+def _measuring_less(
+    run: Run, chosen: Mapping[str, Dynamics], options: Mapping[str, Mapping[str, Any]]
+) -> tuple[Run, tuple[str, ...]]:
+    """The run without what the recursion does not measure, and the sides that are run so: others measure the rest."""
+    rank_one = bool(run.weights) and all(len(w.layers) == 2 and w.rank_one() is not None for w in run.weights)
+    recursions = [name for name, side in chosen.items() if unwrap(side) is gradient_descent]
+    arrowhead = rank_one and all(options.get(n, {}).get("method", "auto") in ("auto", "rank-one") for n in recursions)
+    able = measurable(run.descent.measure, arrowhead=arrowhead)
+    if able == run.descent.measure:
+        return run, ()
+    ours = (gradient_descent, gradient_flow, mean_flow, modified_flow)
+    alone = all(unwrap(side) in ours for side in chosen.values())
+    lean = run._replace(descents=tuple(replace(descent, measure=able) for descent in run.descents))
+    return lean, () if alone else tuple(recursions)
 
 
 def default_sides(descent: Descent) -> tuple[str, ...]:
     """Return the sides that can follow a descent and measure what it names.
 
     The flow follows plain descents and schedules and measures nothing further; the recursion follows all but Adam, and
-    leaves alignment to training, as it does sharpness (which it knows of two-layer rank-one nets alone).
+    measures what it can (`theory.measured`).
     """
     if descent.forgets and descent.batch is None and not descent.measure:
         return "recursion", "flow", "trained"
-    able = descent.optimizer != "adam" and set(descent.measure) <= set(RECURSION_MEASURES)
-    return ("recursion", "trained") if able else ("trained",)
+    return ("recursion", "trained") if descent.optimizer != "adam" else ("trained",)
 
 
 def named_sides(sides: Iterable[str] | Mapping[str, Dynamics | str]) -> dict[str, Dynamics]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .risk import RISKS
-from .schedule import Schedule, checked_schedule, schedule_factors, schedule_pieces, stretched_schedule
+from .schedule import Schedule, checked_schedule, schedule_factors, schedule_pieces, stretched_schedule, summed_factors
 from .validate import choice, number, real_array, whole
 
 LOSSES = ("sum", "mean", "half")
@@ -186,6 +186,18 @@ class Descent:
     def factors(self, begin: int, end: int) -> np.ndarray:
         """Return what the schedule multiplies the learning rates with in updates begin + 1 ... end, (end - begin,)."""
         return schedule_factors(self._pieces, self.steps, begin, end)
+
+    def elapsed(self, done: np.ndarray) -> np.ndarray:
+        """Return the sums of the factors of the first ``done`` updates, which is the time of a flow, (m,)."""
+        return summed_factors(self._pieces, self.steps, done)
+
+    @property
+    def largest_factor(self) -> float:
+        """The schedule's largest factor in force, 1 without one."""
+        if not isinstance(self.schedule, tuple):
+            return 1.0  # the names begin with it
+        (first, _), *_ = self.schedule
+        return max([factor for _, factor in self.schedule] + [1.0] * (first > 0))
 
     @cached_property
     def _pieces(self) -> Any:

@@ -100,6 +100,23 @@ def schedule_factors(pieces: Any, steps: int, begin: int, end: int) -> np.ndarra
     return values[np.searchsorted(changes, done, side="right")]
 
 
+def summed_factors(pieces: Any, steps: int, done: np.ndarray) -> np.ndarray:
+    """Return the sums of the factors of the first ``done`` updates, (m,), in O(m + pieces); arguments as above."""
+    k = np.asarray(done, dtype=np.float64)
+    if pieces is None:
+        return k
+    if isinstance(pieces, str):
+        if pieces == "linear":
+            return k - k * (k - 1) / (2 * steps)
+        turn = np.pi / (2 * steps)  # the sum of cosines at equal distances
+        return 0.5 * (k + np.sin(k * turn) * np.cos((k - 1) * turn) / np.sin(turn))
+    changes, values = pieces
+    ends = np.concatenate([[0], changes]).astype(np.float64)
+    before = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(ends))])
+    piece = np.searchsorted(changes, k, side="right")
+    return before[piece] + values[piece] * (k - ends[piece])
+
+
 def stretched_schedule(schedule: Schedule, factor: int, steps: int) -> Schedule:
     """Return the schedule of a run with ``factor`` times the ``steps``, each of its factors for so many updates.
 

@@ -86,6 +86,15 @@ def test_a_stretched_schedule_keeps_its_factors():
         assert short.scaled(1).schedule == name
 
 
+@pytest.mark.parametrize("schedule", [None, *SCHEDULES.values(), [(0, 0.3)]], ids=[None, *SCHEDULES.keys(), "constant"])
+def test_the_time_of_a_flow_is_the_sum_of_the_factors(schedule):
+    descent = Descent(steps=STEPS, schedule=schedule)
+    factors = descent.factors(0, STEPS)
+    sums = np.concatenate([[0.0], np.cumsum(factors)])
+    np.testing.assert_allclose(descent.elapsed(np.arange(STEPS + 1)), sums, rtol=1e-13, atol=1e-13)  # 240 roundings
+    assert descent.largest_factor == factors.max()
+
+
 @pytest.mark.parametrize("schedule", ["cosine", [(100, 0.2)]], ids=str)
 @pytest.mark.parametrize("weights", [TWO, WIDE], ids=["rank-one", "gaussian"])
 def test_the_flow_is_a_side_of_scheduled_runs(weights, schedule):

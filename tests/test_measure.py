@@ -308,8 +308,39 @@ def test_verdicts_include_what_was_named():
         off = ds.copy(deep=True)
         off[name].loc[{"side": "trained"}] *= 1 + 1e-6
         assert agreement(off).attrs["verdict"] == "disagrees", name
-    alone = compare(LinearTeacher(dim=6, samples=9, ones=3), RankOne(), Descent(steps=5, measure="alignment"))
-    assert alone.side.values.tolist() == ["trained"]
+
+
+@pytest.mark.parametrize(
+    "start", [RankOne(u=0.3, hidden=5), Gaussian(0.4, 0.4, hidden=5)], ids=["rank-one", "gaussian"]
+)
+def test_what_the_recursion_does_not_measure_leaves_the_rest_to_judge(start):
+    sample = LinearTeacher(dim=6, samples=9, ones=3).sample(0)
+    weights = start.weights(sample, 0)
+    plan = Descent(steps=300, record=20, measure=("alignment", "sharpness", "kernel"))
+    ds = compare(sample, weights, plan)
+    assert ds.side.values.tolist() == ["recursion", "trained"]
+    assert json.loads(ds.attrs["descent"])["measure"] == list(plan.measure) and "sharpness_limit" in ds
+    judged = agreement(ds)
+    found = set(judged["quantity"].values)
+    assert judged.attrs["verdict"] == "agrees" and {"loss", "weight", "kernel_change"} <= found
+    assert ("sharpness" in found) == (weights.rank_one() is not None)
+    assert (
+        np.isfinite(ds.layer_singular.sel(side="trained")).all() and np.isnan(ds.alignment.sel(side="recursion")).all()
+    )
+    off = ds.copy(deep=True)
+    off.loss.loc[{"side": "trained"}] *= 1 + 1e-6
+    assert agreement(off).attrs["verdict"] == "disagrees"
+    with pytest.raises(ValueError, match="the recursion cannot do measure=alignment"):
+        compare(sample, weights, plan, ("recursion",))  # nobody would measure it
+
+
+def test_of_a_quantity_that_we_cannot_compute_nothing_is_said():
+    sample, weights = drawn("rows")
+    plan = Descent(steps=50, lr=1e-3, record=9, measure="sharpness")
+    sides = {"mine": lambda *told: train(*told, device="cpu").assign_attrs(kind="recursion"), "trained": "trained"}
+    judged = agreement(compare(sample, weights, plan, sides)).sel(side="mine")
+    assert str(judged.verdict.sel(quantity="sharpness").item()) == "cannot say"
+    assert str(judged.verdict.sel(quantity="loss").item()) == "agrees"
 
 
 def test_sharpness_at_a_minimum_is_the_curvature_of_the_stability_threshold():

@@ -167,8 +167,7 @@ def recorded_times(run: Run) -> tuple[np.ndarray, Any]:
     descent, steps = run.descent, run.descent.recorded.astype(np.float64)
     if descent.schedule is None:
         return (steps, slice(0, None)) if steps[0] == 0 else (np.concatenate([[0.0], steps]), slice(1, None))
-    sums = np.concatenate([[0.0], np.cumsum(descent.factors(0, descent.steps))])
-    times, places = np.unique(np.concatenate([[0.0], sums[descent.recorded]]), return_inverse=True)
+    times, places = np.unique(np.concatenate([[0.0], descent.elapsed(descent.recorded)]), return_inverse=True)
     return times, places[1:]  # while a factor is 0, records share a time
 
 

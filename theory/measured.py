@@ -19,8 +19,8 @@ ROOM = 4_000_000  # numbers that the matrices of one block of states may hold
 ABLE = ("rank", "jacobian", "kernel", "sample_loss", "projected_risk")
 
 
-def refuse_unmeasured(names: Collection[str], *, arrowhead: bool) -> None:
-    """Raise ValueError for quantities that the recursion does not measure.
+def measurable(names: Collection[str], *, arrowhead: bool) -> tuple[str, ...]:
+    """Return those of ``Descent.measure`` that the recursion measures.
 
     Parameters
     ----------
@@ -29,7 +29,12 @@ def refuse_unmeasured(names: Collection[str], *, arrowhead: bool) -> None:
     arrowhead : bool
         Whether the run is a two-layer rank-one one, whose sharpness is known.
     """
-    able = (*ABLE, "sharpness") if arrowhead else ABLE
+    return tuple(name for name in names if name in ABLE or (arrowhead and name == "sharpness"))
+
+
+def refuse_unmeasured(names: Collection[str], *, arrowhead: bool) -> None:
+    """Raise ValueError for quantities that the recursion does not measure; arguments as for `measurable`."""
+    able = measurable(names, arrowhead=arrowhead)
     beyond = [name for name in names if name not in able]
     if beyond:
         where = "; sharpness needs two layers and a rank-one start" if "sharpness" in beyond else ""
