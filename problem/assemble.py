@@ -18,7 +18,7 @@ from .outcome import OUTCOMES, first_divergence, outcomes
 from .projection import projection_ranks
 from .replicas import Run
 from .sample import Sample
-from .stability import curvature, predicted_curvatures, stability_threshold
+from .stability import braked, curvature, predicted_curvatures, stability_threshold
 from .stacked import Stacked, risk, squared_error, stack_end_to_end, stack_samples, to_features, to_modes
 from .trajectory import FORMAT, PROBLEM, RECORDED, check, dimensions
 from .weights import Weights
@@ -207,13 +207,19 @@ def _outcomes(run: Run, loss: np.ndarray, grad_norm: np.ndarray, ends: Ends) -> 
     status[diverged >= 0] = "diverged"
     rest = np.flatnonzero(status == "")
     if len(rest):
-        # Noise and momentum make the loss rise at times; such a run is not called unstable for it.
-        discrete = kind in ("recursion", "training") and run.descent.plain
+        # Noise and momentum make the loss rise at times; such a run is not called unstable for that alone.
+        plan = run.descent
+        discrete = kind in ("recursion", "training") and plan.optimizer == "gd" and len(run.weights) > 0
         predicted, exact = (values[rest] for values in ends.predictions)
+        last = plan.factors(plan.steps - 1, plan.steps)[0]  # the factor that the end must be stable for
+        predicted = last * braked(predicted, ends.rates[rest], plan)
 
         def end_curvature(i: int) -> float:
             b = int(rest[i])
-            return curvature(run.samples[b], final[b], ends.rates[b], run.gain) if final is not None else 0.0
+            if final is None:
+                return 0.0
+            found = curvature(run.samples[b], final[b], ends.rates[b], run.mean_gain)
+            return last * braked(found, ends.rates[b], plan)
 
         trained = grad_norm[rest] * (ends.rates[rest] > 0)[:, None]
         status[rest] = outcomes(
@@ -222,8 +228,9 @@ def _outcomes(run: Run, loss: np.ndarray, grad_norm: np.ndarray, ends: Ends) -> 
             ends.floors[rest],
             pull=np.linalg.norm(trained, axis=2),
             predicted=predicted if discrete else np.zeros(len(rest)),
-            exact=exact,
+            exact=exact if plan.weight_decay == 0 and plan.schedule is None else np.zeros(len(rest), dtype=bool),
             end_curvature=end_curvature,
+            rises_tell_above=0.0 if plan.plain else 2.0 if plan.batch is None else np.inf,
         )
     return status, diverged
 
@@ -246,22 +253,25 @@ def _problem(run: Run, stacked: Stacked, rates: np.ndarray, curvatures: np.ndarr
     result = {name: np.repeat(array, run.size // len(array), axis=0) for name, array in one.items()}
     result["lr"] = rates
     if np.all(curvatures > 0) and run.descent.optimizer == "gd":
-        result["stable_lr"] = 2 * (1 + run.descent.momentum) * _first_rates(run) / curvatures
+        largest = braked(curvatures, rates, run.descent) * run.descent.largest_factor
+        with np.errstate(divide="ignore"):
+            result["stable_lr"] = 2 * _first_rates(run) / largest
     if "sharpness" in run.descent.measure and run.descent.optimizer == "gd":
         result["sharpness_limit"] = _sharpness_limit(run, rates)
     return result
 
 
 def _sharpness_limit(run: Run, rates: np.ndarray) -> np.ndarray:
-    """2 (1 + momentum) / rate at the recorded steps (B, m), by the mean update where there are mini-batches.
+    """2 (1 + momentum) / rate - decay at the recorded steps (B, m), by the mean update where there are mini-batches.
 
     Of unequal rates the largest counts: a sharpness below the limit is stable, one above need not be unstable.
     """
     descent, share = run.descent, run.mean_gain / run.gain
     ahead = np.minimum(descent.recorded, descent.steps - 1)  # the update that follows the state
-    now = share * rates.max(axis=1)[:, None] * descent.factors(0, descent.steps)[ahead]
+    factors = np.concatenate([descent.factors(step, step + 1) for step in ahead.tolist()])
+    now = share * rates.max(axis=1)[:, None] * factors
     with np.errstate(divide="ignore"):
-        return 2 * (1 + descent.momentum) / now
+        return (2 * (1 + descent.momentum) / now - descent.weight_decay / share).clip(0.0)
 
 
 def _first_rates(run: Run) -> np.ndarray:

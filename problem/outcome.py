@@ -42,6 +42,7 @@ def outcomes(
     predicted: np.ndarray,
     exact: np.ndarray,
     end_curvature: Callable[[int], float],
+    rises_tell_above: float = 0.0,
 ) -> np.ndarray:
     """Name the outcomes of B runs that neither diverged nor were interrupted.
 
@@ -54,12 +55,15 @@ def outcomes(
     pull : numpy.ndarray, shape (B, m)
         Norm of the gradient of the trained layers.
     predicted : numpy.ndarray, shape (B,)
-        Curvature, weighted by learning rates, of the minimum that the flow reaches; above 2 gradient descent cannot
-        settle there (0 for flows, which can).
+        Curvature, weighted by learning rates, of the minimum that the flow reaches, as `stability.braked` has it; above
+        2 the descent cannot settle there (0 for flows, which can).
     exact : numpy.ndarray of bool, shape (B,)
         Whether that prediction is exact; if not, a rise of the loss must bear it out.
     end_curvature : callable
         Gives the curvature at the last state of a replica (asked only where it matters).
+    rises_tell_above : float
+        Predicted curvature above which a loss that still rises tells of an unstable run: 0 for gradient descent, which
+        never lets it rise while it is stable; 2 where momentum or a schedule do, too; infinite for mini-batches.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def outcomes(
     rises = np.diff(loss, axis=1) > (1e-6 * scale + rounding)[:, None]
     settled = (loss[:, -1] - floor <= CONVERGED_AT * scale + rounding) | (pull[:, -1] < STILL_AT * pull.max(axis=1))
     sharp = (predicted > 2) & (exact | rises.any(axis=1))
-    unstable = (predicted != 0) & rises[:, rises.shape[1] // 2 :].any(axis=1)
+    unstable = (predicted > rises_tell_above) & rises[:, rises.shape[1] // 2 :].any(axis=1)
     for b in np.flatnonzero(~settled & (predicted != 0) & ~unstable):
         unstable[b] = end_curvature(int(b)) > 2
     names = np.where(unstable, "unstable", "running")

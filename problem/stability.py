@@ -238,6 +238,32 @@ def predicted_curvatures(
     return gain * values, np.ones(len(rates), dtype=bool)
 
 
+def braked(curvatures: Any, rates: np.ndarray, descent: Descent) -> Any:
+    """Return curvatures, weighted by learning rates, as 2 bounds them for any full-batch descent but Adam.
+
+    Parameters
+    ----------
+    curvatures : float or numpy.ndarray, shape (B,)
+        Largest eigenvalues m of D^(1/2) H D^(1/2) with the learning rates D and the Hessian H of the loss.
+    rates : numpy.ndarray, shape (L,) or (B, L)
+        Learning rates, zero where frozen.
+    descent : Descent
+        Its momentum b and weight decay a.
+
+    Returns
+    -------
+    float or numpy.ndarray, shape (B,)
+        (m + a max(D)) / (1 + b), to be multiplied with the factor of a schedule.
+
+    Notes
+    -----
+    The decay adds a to H, so that the eigenvalue is at most m + a max(D), and equal to that where the rates are.
+    Along an eigenvector of it, x, the heavy ball has the characteristic polynomial t^2 - (1 + b - x) t + b, whose roots
+    lie within the unit circle iff 0 < x < 2 (1 + b) (Polyak 1964); without momentum that is THEORY section 4's x < 2.
+    """
+    return (curvatures + descent.weight_decay * rates.max(axis=-1)) / (1 + descent.momentum)
+
+
 def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> float:
     """Predict the largest stable learning rate of the first layer, the ratio between layers kept.
 
@@ -248,7 +274,8 @@ def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> f
     weights : Weights
         The start.
     descent : Descent
-        Its ratios of learning rates (equal where ``lr`` is None), loss and frozen layers are used.
+        All but its ``steps`` and the size of ``lr`` is used: ratios of learning rates (equal where ``lr`` is None),
+        loss, frozen layers, momentum, weight decay and the schedule's largest factor.
 
     Returns
     -------
@@ -257,16 +284,19 @@ def stability_threshold(sample: Sample, weights: Weights, descent: Descent) -> f
 
     Notes
     -----
-    Source: THEORY section 4: converges iff the weighted curvature at the minimum is below 2; with momentum m below
-    2 (1 + m). Mini-batches count by their mean update; their noise lowers the threshold further.
+    Source: THEORY section 4: converges iff the weighted curvature at the minimum is below 2, which `braked` extends to
+    momentum and weight decay (with unequal rates and decay a lower bound). A schedule asks for it at its largest
+    factor. The minimum is the flow's, which a decay moves; momentum may overshoot on the way to it. Mini-batches count
+    by their mean update; their noise lowers the threshold further.
     """
     lr = descent.lr if descent.lr is not None else 1.0
     reference = Descent(steps=1, lr=lr, loss=descent.loss, frozen=descent.frozen)
     rates = reference.rates(len(weights.layers))
     gain = descent.mean_gain(sample.samples, sample.outputs, sample.row_count)
-    value, _ = predicted_curvature(sample, weights, rates, gain)
+    value = braked(predicted_curvature(sample, weights, rates, gain)[0], rates, descent)
+    largest = value * descent.largest_factor
     first = lr[0] if isinstance(lr, tuple) else lr
-    return 2 * (1 + descent.momentum) * first / value if value > 0 else math.inf
+    return 2 * first / largest if largest > 0 else math.inf
 
 
 def stable_rate(sample: Sample, weights: Weights, descent: Descent) -> float:

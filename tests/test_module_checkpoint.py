@@ -285,7 +285,7 @@ def test_kills_at_random_instants(tmp_path):
     whole = time.perf_counter() - began
     reference = xr.load_dataset(tmp_path / "reference.nc")
     chance, kills = random.Random(2), 0
-    while kills < 8:
+    while kills < 6:
         process = start(file, out)
         try:
             assert process.wait(timeout=chance.uniform(0.4, 1.0) * whole) == 0
@@ -293,7 +293,7 @@ def test_kills_at_random_instants(tmp_path):
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
-            if kills % 4:
+            if kills % 3:
                 continue
             assert start(file, out).wait() == 0
         assert same(xr.load_dataset(out), reference)
