@@ -91,8 +91,8 @@ def train_module(
     if any(plan.lr is None for plan in descents):
         raise ValueError(
             "lr=None picks a rate by the curvature that theory foresees of linear networks; a module's sharpness at "
-            "the start does not tell how sharp it becomes, so that a module needs its learning rate: give lr, e.g. 0.2 / "
-            "the largest sharpness of a run at a small lr with measure='sharpness', or 0.001 for Adam"
+            "the start does not tell how sharp it becomes, so that a module needs its learning rate: give lr, e.g. "
+            "0.2 / the largest sharpness of a run at a small lr with measure='sharpness', or 0.001 for Adam"
         )
     run = Run(samples, (), descents)
     kept = kept_large(run, keep)
