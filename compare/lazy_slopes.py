@@ -118,8 +118,9 @@ def variance_exponent(
         sets = [cell[own] for cell, own in zip(cells, there, strict=True)]
         slope, intercept = np.polyfit(logs, np.log([_variance(own) for own in sets]), 1)
         again = np.stack([_resampled(own, rng, whole(resamples, "resamples", minimum=10)) for own in sets], axis=1)
-        slopes = _slopes(logs, np.log(again))
-        found[:4, i] = slope, np.quantile(slopes, level), np.quantile(slopes, 1 - level), np.exp(intercept)
+        # Of few starts the same one may be drawn every time: that says nothing of the variance.
+        slopes = _slopes(logs, np.log(again[(again > 1e-12 * again.max()).all(axis=1)]))
+        found[:4, i] = slope, *np.quantile(slopes, [level, 1 - level]), np.exp(intercept)
     names = ("exponent", "low", "high", "prefactor", "seeds")
     return xr.Dataset(
         {name: ("alpha", row, {"units": "1"}) for name, row in zip(names, found, strict=True)},

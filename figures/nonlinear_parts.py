@@ -26,6 +26,7 @@ WIDTH_MARKERS = ("o", "s", "^", "D", "v", "P")
 WIDTH_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.2, 1, 1.2)), (0, (1.5, 1.0)), (0, (8, 2)), (0, (2, 2)))
 CODE_ALPHA = r"$\sqrt{h}\,\alpha$"
 ARTICLE_ALPHA = r"$\alpha$"
+DECADES = 2.0  # of a slope that are drawn
 TINY = 5.6  # points, of the line of arguments
 
 
@@ -151,7 +152,9 @@ def slope_guide(axes: Axes, slope: Slope, *, shift: float = 1.6, color: str = "#
     """
     if not (np.isfinite(slope.exponent) and slope.x1 > slope.x0 > 0):
         return
-    x = np.array([slope.x0, slope.x1])
+    # At most DECADES of the range are drawn, from its middle, so that triangles keep out of each other's way.
+    centre, half = math.sqrt(slope.x0 * slope.x1), math.sqrt(slope.x1 / slope.x0)
+    x = centre * np.array([1 / min(half, 10 ** (DECADES / 2)), min(half, 10 ** (DECADES / 2))])
     y = shift * slope.prefactor * x**slope.exponent
     # The right angle lies away from the curve.
     corner = (x[1], y[0]) if (slope.exponent < 0) == (shift > 1) else (x[0], y[1])
@@ -183,10 +186,12 @@ def power(value: float) -> str:
 
     Examples
     --------
-    >>> power(1e-4), power(32)
-    ('$10^{-4}$', '32')
+    >>> power(1e-4), power(32), power(10)
+    ('$10^{-4}$', '32', '10')
     """
     exponent = math.log10(value)
+    if abs(exponent) < 1.5:
+        return f"{value:.3g}"
     return f"$10^{{{round(exponent)}}}$" if abs(exponent - round(exponent)) < 1e-9 else f"{value:.3g}"
 
 
@@ -234,6 +239,8 @@ def _net(own: Mapping[str, Any]) -> list[str]:
 
 def _flow(own: Mapping[str, Any]) -> list[str]:
     loss = own.get("loss") or {}
+    if isinstance(loss, str):  # as grids have it
+        loss = {"kind": loss} | {key: own[key] for key in ("margin", "beta") if key in own}
     said = []
     if "kind" in loss:
         sharp = f" β = {loss['beta']:g}" if loss["kind"] == "softhinge" and "beta" in loss else ""
