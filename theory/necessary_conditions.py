@@ -240,7 +240,8 @@ def _two_layers(sample: Sample, start: Weights, lr: Any, gain: float, flow: bool
             return False
         ratio = x * S
         same = _equal(S) and _equal(x) and np.ptp(own) <= EQUAL * size[moving].max()
-        return bool(same or (np.all(np.abs(own) <= EQUAL * size[moving]) and _equal(ratio) and c.min() > 0))
+        # Balanced modes obey r' = 2 g lr |r| (c - r) in r = S x, whatever the sign of c.
+        return bool(same or (np.all(np.abs(own) <= EQUAL * size[moving]) and _equal(ratio)))
 
     def turning(level: np.ndarray) -> np.ndarray:
         return crossing_time(level, u=found.u, z=found.z, S=found.S, c=found.c, lr=lr, gain=gain)
