@@ -6,7 +6,7 @@ Every replica draws its own rows, by its own seed, and all alphas of a seed see 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,18 @@ import torch
 from ..problem.batches import index_batches
 from ..problem.net_flow import NetFlow
 from .flow_driver import STILL, Observe, is_satisfied, some
-from .flow_steps import Own, State, Task, evaluate
+from .flow_steps import Own, Seen, Task
 from .losses import slopes
-from .mlp import forward, pull
+from .mlp import Net, forward, pull
 from .updates import BETAS, EPSILON
 
+# (w, rows) -> outputs (b, P), and the function g -> J' g of them; rows are shared, (P, d), or (b, P, d)
+Outputs = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]]
 
-def adam(task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[int]) -> np.ndarray:
+
+def adam(
+    task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[int], run: Outputs | None = None
+) -> np.ndarray:
     """Train b replicas to their ends.
 
     Parameters
@@ -33,6 +38,8 @@ def adam(task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[
         As for `flow_driver.integrate`; the time is the number of updates.
     seeds : sequence of int
         Of each replica's batches (`problem.batches`, "epochs").
+    run : callable, optional
+        Outputs and their derivative, default those of ``task.net``.
 
     Returns
     -------
@@ -41,6 +48,7 @@ def adam(task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[
         may be somewhat beyond the margin.
     """
     assert flow.lr is not None and flow.batch is not None
+    run = analytic(task.net) if run is None else run
     count, rows = len(own.start), len(task.y)
     status = np.full(count, "budget", dtype="<U10")
     takes = [index_batches(rows, flow.batch, seed=seed) for seed in seeds]
@@ -49,7 +57,7 @@ def adam(task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[
     largest = torch.zeros(count, dtype=torch.float64, device=w.device)
     began, done, record, each = time.perf_counter(), 0, 0, rows // flow.batch
     while True:
-        state = evaluate(task, own, w)
+        state = _state(task, own, w, run)
         largest = torch.maximum(largest, state.velocity.norm(dim=1).double())
         out_of_time = flow.max_wall is not None and time.perf_counter() - began > flow.max_wall
         ends = _ends(task, flow, state, largest)
@@ -76,21 +84,32 @@ def adam(task: Task, own: Own, flow: NetFlow, observe: Observe, seeds: Sequence[
         drawn = np.stack([takes[int(i)](until - done) for i in number], axis=1)
         for taken in torch.tensor(drawn, device=w.device):
             done += 1
-            gradient = batch_gradient(task, own, w, taken)
+            f, pulled = run(w, task.X[taken])
+            F = own.alpha * (f - own.offset.gather(1, taken))
+            gradient = pulled(slopes(task.loss, F, task.y[taken])) / taken.shape[1]
             mean = mean.lerp(gradient, 1 - BETAS[0])
             square = (BETAS[1] * square).addcmul(gradient, gradient, value=1 - BETAS[1])
             first, second = (1 - beta**done for beta in BETAS)
             w = w.addcdiv(mean, (square.sqrt() / second**0.5) + EPSILON, value=-flow.lr / first)
 
 
-def batch_gradient(task: Task, own: Own, w: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
-    """Return the gradients (b, N) of the mean loss over each replica's rows ``taken`` (b, batch)."""
-    passed = forward(task.net, w, task.X[taken])
-    F = own.alpha * (passed.output - own.offset.gather(1, taken))
-    return pull(task.net, w, passed, slopes(task.loss, F, task.y[taken])) / taken.shape[1]
+def analytic(net: Net) -> Outputs:
+    """Return outputs and derivatives of fully connected networks."""
+
+    def run(w: torch.Tensor, X: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        passed = forward(net, w, X)
+        return passed.output, lambda g: pull(net, w, passed, g)
+
+    return run
 
 
-def _ends(task: Task, flow: NetFlow, state: State, largest: torch.Tensor) -> list[str]:
+def _state(task: Task, own: Own, w: torch.Tensor, run: Outputs) -> Seen:
+    f, pulled = run(w, task.X)
+    F = own.alpha * (f - own.offset)
+    return Seen(w, F, pulled(slopes(task.loss, F, task.y)) / -len(task.y))
+
+
+def _ends(task: Task, flow: NetFlow, state: Seen, largest: torch.Tensor) -> list[str]:
     size = state.velocity.norm(dim=1).double()
     satisfied = is_satisfied(task, flow, state).tolist()
     lost = (~torch.isfinite(state.F).all(dim=1) | ~torch.isfinite(size)).tolist()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..problem.net_flow import NetFlow
-from .flow_steps import STEPS, Own, State, Task, begin, drift, first_size
+from .flow_steps import STEPS, Own, Seen, State, Task, begin, drift, first_size
 from .mlp import Pass
 
 STILL = 1e-12
@@ -26,7 +26,7 @@ LANDINGS = 40
 SATISFIED, DIVERGED, STATIONARY, SPENT, WALL = 1, 2, 3, 4, 5
 ENDS = {SATISFIED: "satisfied", DIVERGED: "diverged", STATIONARY: "stationary", SPENT: "budget", WALL: "wall"}
 
-Observe = Callable[[torch.Tensor, State, torch.Tensor, torch.Tensor], None]
+Observe = Callable[[torch.Tensor, State | Seen, torch.Tensor, torch.Tensor], None]
 
 
 class _Run(NamedTuple):
@@ -115,7 +115,7 @@ def integrate(task: Task, own: Own, flow: NetFlow, observe: Observe) -> np.ndarr
             run = run._replace(aim=torch.where(accept, _newton(task, own, flow, state, allowed, run), run.aim))
 
 
-def is_satisfied(task: Task, flow: NetFlow, state: State) -> torch.Tensor:
+def is_satisfied(task: Task, flow: NetFlow, state: State | Seen) -> torch.Tensor:
     """Whether the share of samples asked for has reached the stop margin, (b,)."""
     return _excess(task, flow, state, _allowed(task, flow))[0] >= 0
 
@@ -139,7 +139,7 @@ def _pull(state: State) -> torch.Tensor:
     return state.velocity.norm(dim=1).double()
 
 
-def _excess(task: Task, flow: NetFlow, state: State, allowed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _excess(task: Task, flow: NetFlow, state: State | Seen, allowed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """How far the worst sample that counts is beyond the stop margin (b,), and which it is."""
     values, which = torch.kthvalue(state.F * task.y, allowed + 1, dim=1)
     return values.double() - float(flow.stop_margin or 0.0), which

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 
 from ..problem.images import ImageSample
-from ..problem.mlp_start import MLPStart
 from ..problem.net_flow import NetFlow
 from ..problem.trajectory_mlp import LEAD, RECORDED_NONLINEAR
-from .flow_steps import Own, State, Task
+from .flow_steps import Own, Seen, State, Task
 from .kernel_ntk import kernel_of
 from .losses import values
 from .mlp import forward, outputs
@@ -24,11 +24,32 @@ from .mlp import forward, outputs
 Record = dict[str, np.ndarray]
 
 
-class Recorder:
-    """Keeps the records of b replicas, one list each; ``observe`` is what `flow_driver.integrate` calls."""
+class About(NamedTuple):
+    """What a record says of a network: width, the article's output of one unit of the code's, parameters, settings."""
 
-    def __init__(self, task: Task, own: Own, flow: NetFlow, X_test: torch.Tensor | None, y_test: Any) -> None:
+    hidden: int
+    article_output: float
+    parameters: int
+    settings: dict[str, Any]
+
+
+class Recorder:
+    """Keeps the records of b replicas, one list each; ``observe`` is what `flow_driver.integrate` calls.
+
+    ``run`` gives the outputs (b, P) of weights and rows, default those of the task's network.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        own: Own,
+        flow: NetFlow,
+        X_test: torch.Tensor | None,
+        y_test: Any,
+        run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         self.task, self.own, self.flow = task, own, flow
+        self.run = partial(outputs, task.net) if run is None else run
         self.X_test, self.y_test = X_test, y_test
         self.records: list[list[Record]] = [[] for _ in own.start]
         rows = task.X if X_test is None or flow.kernel_on == "train" else X_test
@@ -36,14 +57,14 @@ class Recorder:
         self.kernel_start = None if self.kernel_rows is None else self._kernel(own.start)
         self.offset_test = None
         if X_test is not None:
-            at_start = outputs(task.net, own.start, X_test)
+            at_start = self.run(own.start, X_test)
             self.offset_test = torch.where((own.offset != 0).any(dim=1, keepdim=True), at_start, 0.0)
 
     def _kernel(self, w: torch.Tensor) -> torch.Tensor:
         assert self.kernel_rows is not None
         return kernel_of(self.task.net, w, forward(self.task.net, w, self.kernel_rows))
 
-    def observe(self, number: torch.Tensor, state: State, time: torch.Tensor, taken: torch.Tensor) -> None:
+    def observe(self, number: torch.Tensor, state: State | Seen, time: torch.Tensor, taken: torch.Tensor) -> None:
         """Write down the states of some replicas."""
         loss, start = self.task.loss, self.own.start[number]
         right = state.F * self.task.y
@@ -64,7 +85,7 @@ class Recorder:
             moved = torch.linalg.matrix_norm(self._kernel(state.w) - before)
             found["kernel_change"] = _relative(moved, torch.linalg.matrix_norm(before))
         if self.X_test is not None and self.offset_test is not None:
-            F = self.own.alpha[number] * (outputs(self.task.net, state.w, self.X_test) - self.offset_test[number])
+            F = self.own.alpha[number] * (self.run(state.w, self.X_test) - self.offset_test[number])
             found["output_test"] = F
             found["loss_test"] = values(loss, F, self.y_test).mean(dim=1)
             found["error_test"] = (F * self.y_test <= 0).double().mean(dim=1)
@@ -86,7 +107,7 @@ def assembled(
     records: Sequence[Sequence[Record]],
     statuses: Sequence[str],
     sample: ImageSample,
-    start: MLPStart,
+    about: About,
     flow: NetFlow,
     *,
     alphas: Sequence[float],
@@ -117,18 +138,18 @@ def assembled(
     alpha = np.asarray(alphas, dtype=np.float64)
     coords = {
         "alpha": ("alpha", alpha, _label("1", "alpha, code convention")),
-        "hidden": ("hidden", np.array([start.hidden]), _label("1", "width of the hidden layers")),
+        "hidden": ("hidden", np.array([about.hidden]), _label("1", "width of the hidden layers")),
         "replica": ("replica", np.arange(len(seeds)), _label("1", "replica")),
         "start_seed": ("replica", np.asarray(seeds, dtype=np.int64), _label("1", "seed of the start")),
         "step": ("step", np.arange(most, dtype=np.int64), _label("1", "record")),
         "alpha_article": (
             ("alpha", "hidden"),
-            alpha[:, None] / start.article_output,
+            alpha[:, None] / about.article_output,
             _label("1", "alpha, article convention"),
         ),
-        "parameters": ("hidden", np.array([start.parameters(sample.dim)]), _label("1", "trained parameters")),
+        "parameters": ("hidden", np.array([about.parameters]), _label("1", "trained parameters")),
     }
-    settings = {"images": sample.settings, "net": asdict(start), "flow": _flow_settings(flow)}
+    settings = {"images": sample.settings, "net": about.settings, "flow": _flow_settings(flow)}
     attrs = {
         "side": "trained",
         "method": flow.method,

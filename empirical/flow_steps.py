@@ -75,6 +75,14 @@ class State(NamedTuple):
         return self.velocity if self.momentum is None else self.momentum
 
 
+class Seen(NamedTuple):
+    """What records are made of where there is no more: weights, predictions, and minus the gradient."""
+
+    w: torch.Tensor
+    F: torch.Tensor
+    velocity: torch.Tensor
+
+
 class Step(NamedTuple):
     """Where a step leads, its error in units of the tolerance (b,), and the factor of the next step size (b,)."""
 

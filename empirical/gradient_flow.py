@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..problem.validate import choice, number, real_array, whole
 from .adam_driver import adam
 from .device import choose_device
 from .flow_driver import integrate
-from .flow_record import Recorder, assembled
+from .flow_record import About, Recorder, assembled
 from .flow_steps import Own, Task
 from .mlp import network, outputs
 
@@ -100,7 +101,8 @@ def gradient_flow(
     begin = time.perf_counter()
     records, statuses = _trained(sample, start, flow, code, drawn, dtype, device, seeds)
     attributes = {"dtype": dtype, "device": str(choose_device(device)), "seconds": time.perf_counter() - begin}
-    ds = assembled(records, statuses, sample, start, flow, alphas=code, seeds=seeds, attributes=attributes)
+    about = About(start.hidden, start.article_output, start.parameters(sample.dim), asdict(start))
+    ds = assembled(records, statuses, sample, about, flow, alphas=code, seeds=seeds, attributes=attributes)
     check_nonlinear(ds)
     return ds
 
