@@ -11,6 +11,17 @@ SIDES = ("recursion", "flow", "modified", "mean-flow", "trained")  # those of co
 DTYPES = ("float64", "float32", "tf32")  # those of empirical.device.DTYPES
 BANDS = ("quartiles", "error", "none")  # those of figures.over_steps.BANDS
 ENDINGS = (".png", ".pdf", ".svg", ".pgf")  # those of figures.style.FORMATS
+GRIDS = Path(__file__).parent.parent / "compare" / "grids"  # what `compare.grids` ships
+GRID_STORES = Path("out/grids")  # where figures look for them
+
+
+def shipped_grids() -> dict[str, str]:
+    """Return the grids that ship, by name, with what the first line of each file says."""
+    found = {}
+    for path in sorted(GRIDS.glob("*.toml")):
+        with path.open(encoding="utf-8") as file:
+            found[path.stem] = file.readline().lstrip("# ").strip()
+    return found
 
 
 def checked_sides(text: str) -> list[str]:

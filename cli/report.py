@@ -33,9 +33,14 @@ def report(source: str, out: str) -> int:
     console = Console()
     with console.status("reading and drawing"):
         ds = read_source(source)
+        name = Path(source).name
+        if "n_unsatisfied" in ds:
+            raise ValueError(
+                f"{name} is a sweep of nonlinear networks, of which there is no report; draw it (twinmodes list names "
+                "figures of nonlinear networks)"
+            )
         # Curves are read where they are drawn; the rest is needed more than once.
         ds = ds.assign({name: variable.compute() for name, variable in ds.items() if "step" not in variable.dims})
-        name = Path(source).name
         text = sweep_page(ds, name) if "status" in ds and "seed" in ds.status.dims else comparison_page(ds, name)
     with written_whole(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from ..problem.schedule import SCHEDULES
 from ..problem.stability import final_scale, stability_threshold
 from ..problem.tables import DATASETS
 from ..problem.teacher import BETAS, DESIGNS, NOISE_IN, SPECTRA
-from .names import DTYPES, SIDES, checked_sides, checked_training
+from .names import DTYPES, SIDES, checked_sides, checked_training, shipped_grids
 from .presets import PRESETS
 from .problem import Problem, read_problem
 from .show import agreement_table, bump_table, description_table, sides_table, verdict_of

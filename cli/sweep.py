@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..problem.validate import whole
-from .names import checked_sides, checked_training
+from .names import GRID_STORES, GRIDS, checked_sides, checked_training, shipped_grids
+from .run import make_folder
 
 LINE_EVERY = 15.0  # seconds between lines in a log
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -40,10 +41,13 @@ def sweep(
     checked_training(device, dtype)
     chosen = None if sides is None else checked_sides(sides)
     count = None if workers is None else whole(_number(workers), "--workers", minimum=0)
-    path = Path(store) if store is not None else Path(f"{Path(file).stem}.icechunk")
+    source, path = Path(file), Path(f"{Path(file).stem}.icechunk")
+    if not source.exists() and file in shipped_grids():
+        source, path = GRIDS / f"{file}.toml", GRID_STORES / path
+    path = Path(store) if store is not None else path
     run, read_grid = _loaded()
     try:
-        grid = read_grid(Path(file), sides=chosen)
+        grid = read_grid(source, sides=chosen)
         if seeds is not None or seed is not None:
             first = grid.seeds[0] if seed is None else whole(_number(seed), "--seed", minimum=0)
             many = len(grid.seeds) if seeds is None else whole(_number(seeds), "--seeds", minimum=1)
@@ -51,6 +55,8 @@ def sweep(
         console = Console()
         if dry_run:
             return _dry_run(grid, path, console, count, device, dtype)
+        if path.parent == GRID_STORES:
+            make_folder(GRID_STORES)
         with _shown(grid.size) as progress:
             ds = run(
                 grid,
@@ -115,7 +121,8 @@ def _dry_run(grid: Any, path: Path, console: Console, workers: int | None, devic
     console.print(f"{cost.cells:,} cells ({named}) in {cost.batches:,} batches, sides: {', '.join(grid.sides)}")
     each = cost.seconds / cost.cells
     console.print(
-        f"about {_duration(cost.seconds / min(count, cost.batches))} on {count} worker(s), by the time of a few cells "
+        f"{'at most' if cost.at_most else 'about'} {_duration(cost.seconds / min(count, cost.batches))} on {count} "
+        "worker(s), by the time of a few cells "
         f"({1e3 * each:.3g} ms a cell), and {_size(cost.bytes)} on disk ({_size(cost.bytes / cost.cells)} a cell)"
     )
     for error in cost.errors:

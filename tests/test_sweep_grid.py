@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from twinmodes.compare import SIDES
-from twinmodes.compare.sweeps import feasible, settings
+from twinmodes.compare.sweeps import feasible, kinds
 from twinmodes.compare.sweeps.cells import LEAST, batchable, batches, block_shape
 from twinmodes.compare.sweeps.extension import merged
 from twinmodes.compare.sweeps.grid import read_grid
@@ -249,7 +249,7 @@ def test_memory_bounds_a_batch():
 
 def test_what_sides_can_follow_is_what_their_own_refusals_say():
     """The table of what is checked beforehand, held against the sides themselves."""
-    assert set(SIDES) == set(settings.SIDES) == set(feasible.ABLE)
+    assert set(SIDES) == set(kinds.SIDES) == set(feasible.ABLE)
     sample = LinearTeacher(dim=2, samples=6).sample(0)
     start = RankOne(hidden=3).weights(sample, 0)
     changed = {

@@ -1,5 +1,5 @@
 """Grids of nonlinear networks that ship as TOML files, each computed once per folder and kept there."""
 
-from .dataset import grid_dataset, grid_names
+from .dataset import as_grid, grid_dataset, grid_names, grid_path
 
-__all__ = ["grid_dataset", "grid_names"]
+__all__ = ["as_grid", "grid_dataset", "grid_names", "grid_path"]

@@ -17,11 +17,10 @@ from ..align import align
 from ..bumps import largest_bump
 from ..run import SIDES, compare
 from .cells import Cell
-from .contents import GROUPS, STATUS, VERDICTS, Plan, blank
+from .contents import GROUPS, STATUS, VERDICTS, Plan, blank, mark_failed
 from .recipes import descent_of, start_of, teacher_of
 
-DONE, FAILED, DIVERGED = (STATUS.index(name) for name in ("done", "failed", "diverged"))
-LONGEST = 500  # letters of an error that are kept
+DONE, DIVERGED = (STATUS.index(name) for name in ("done", "diverged"))
 
 
 def run_batch(plan: Plan, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
@@ -43,6 +42,11 @@ def run_batch(plan: Plan, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
     arrays = blank(plan, len(cells))
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what diverged is told by status
+        if plan.nonlinear:
+            from .batch_nonlinear import run_nonlinear  # which linear networks do not need
+
+            run_nonlinear(plan, cells, arrays)
+            return arrays
         for group in _alike(plan, cells, arrays):
             _run_isolated(plan, group, arrays)
     return arrays
@@ -52,7 +56,7 @@ def failed_cells(plan: Plan, count: int, error: Exception) -> dict[str, np.ndarr
     """Return the same for cells that all failed for one reason."""
     arrays = blank(plan, count)
     for i in range(count):
-        _failed(arrays, i, error)
+        mark_failed(arrays, i, error)
     return arrays
 
 
@@ -95,7 +99,7 @@ def _alike(plan: Plan, cells: Sequence[Cell], arrays: dict[str, np.ndarray]) -> 
             if descent.batch is not None:
                 descent = replace(descent, seed=batch)
         except Exception as error:
-            _failed(arrays, i, error)
+            mark_failed(arrays, i, error)
             continue
         masks = tuple((name, mask.tobytes()) for name, mask in sample.groups.items())
         alike = (sample.samples, sample.dim, sample.output_shape, masks, len(weights.layers))
@@ -108,15 +112,10 @@ def _run_isolated(plan: Plan, group: list[Drawn], arrays: dict[str, np.ndarray])
         _run_together(plan, group, arrays)
     except Exception as error:
         if len(group) == 1:
-            _failed(arrays, group[0][0], error)
+            mark_failed(arrays, group[0][0], error)
             return
         for drawn in group:
             _run_isolated(plan, [drawn], arrays)
-
-
-def _failed(arrays: dict[str, np.ndarray], i: int, error: Exception) -> None:
-    arrays["status"][i] = FAILED
-    arrays["error"][i] = f"{type(error).__name__}: {error}"[:LONGEST]
 
 
 def _run_together(plan: Plan, group: list[Drawn], arrays: dict[str, np.ndarray]) -> None:

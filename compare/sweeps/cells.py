@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...problem.trajectory import LARGE_LIMIT
-from .grid import Grid
+from .grid import Grid, points
+from .kinds import NONLINEAR
 from .recipes import common_record
+from .recipes_nonlinear import ALPHA, flow_of, images_of, net_of
 from .values import Entry
 
 LEAST = 50  # cells of a batch, where the grid has so many that can run together
+NETS = 24  # nonlinear networks of a batch: more gain nothing
 MEMORY = 256_000_000  # bytes that the rows or the layers of one batch may take
 APART = ("teacher.dim", "teacher.samples", "start.kind", "start.hidden")  # of teacher and start; of descent all but lr
 
@@ -55,6 +58,8 @@ class Rectangle(NamedTuple):
 
 def batchable(field: str) -> bool:
     """Whether cells that differ in this field can run in one batch."""
+    if field.partition(".")[0] in NONLINEAR.fields:
+        return field == ALPHA
     return field not in APART if not field.startswith("descent.") else field.startswith("descent.lr")
 
 
@@ -71,16 +76,16 @@ def block_shape(grid: Grid, shape: Sequence[int]) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        From the last dimension on as many as make a batch of at least 50 cells, cut evenly; fewer where their rows,
-        layers or records would take too much memory.
+        From the last dimension on as many as make a batch of at least 50 cells, of nonlinear networks at most 24, cut
+        evenly; fewer where their rows, layers or records would take too much memory.
     """
-    most = _most(grid)
+    most, least = (_most_nets(grid), NETS) if grid.kind is NONLINEAR else (_most(grid), LEAST)
     batched = [all(map(batchable, dimension.fields)) for dimension in grid.dimensions]
     block, product = [], 1
     for size, together in zip(reversed(shape), reversed([*batched, True]), strict=True):
         length = 1
-        if together and product < LEAST:
-            length = min(size, math.ceil(LEAST / product))
+        if together and product < least:
+            length = min(size, math.ceil(least / product))
             length = math.ceil(size / max(1, size // length))
             length = max(1, min(length, most // product))
         block.append(length)
@@ -136,6 +141,15 @@ def _most(grid: Grid) -> int:
     if len(grid.sides) > 1:  # beyond that limit weights are neither kept nor judged
         most = min(most, (LARGE_LIMIT - 1) // (len(common_record(grid)) * dim * outputs))
     return max(1, most)
+
+
+def _most_nets(grid: Grid) -> int:
+    """The same for nonlinear networks, of layers' inputs and slopes, and a matrix of samples where steps are stiff."""
+    rows = max(images_of(values).samples for values in points(grid, ["images"]))
+    nets = [net_of(values) for values in points(grid, ["net"])]
+    stiff = any(flow_of(values).method == "rosenbrock" for values in points(grid, ["flow"]))
+    numbers = rows * max(3 * net.hidden * net.hidden_layers for net in nets) + (2 * rows**2 if stiff else 0)
+    return min(NETS, max(1, MEMORY // (8 * numbers)))
 
 
 _SIZES = (("teacher.dim", 50), ("teacher.samples", 65), ("start.hidden", 50))

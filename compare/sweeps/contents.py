@@ -13,8 +13,8 @@ import xarray as xr
 from ...problem.outcome import OUTCOMES
 from ...problem.trajectory import RECORDED
 from ..agreement import QUANTITIES
-from .feasible import points
-from .grid import Grid
+from .grid import Grid, points
+from .kinds import NONLINEAR
 from .recipes import common_record, descent_of, start_of, teacher_of
 
 STATUS = ("missing", "done", "failed", "diverged")
@@ -23,6 +23,7 @@ SHAPES = ("teacher.dim", "start.hidden", "descent.steps")  # where one of them v
 GROUPS = ("all", "large", "small")
 MOST = 16  # numbers a step that a variable with a further dimension may have
 UNBOUNDED = ("feature", "mode", "output", "sample")
+LONGEST = 500  # letters of an error that are kept
 NUDGE = 1e-9  # the learning rate of the trial update
 
 
@@ -59,6 +60,8 @@ class Plan:
         The kind of each side.
     device, dtype : str
         Of the trained side.
+    nonlinear : bool
+        Whether the networks are nonlinear, which have one side and count their records (`contents_nonlinear`).
     """
 
     sides: tuple[str, ...]
@@ -71,6 +74,7 @@ class Plan:
     kinds: tuple[str, ...]
     device: str
     dtype: str
+    nonlinear: bool = False
 
 
 def make_plan(grid: Grid, device: str, dtype: str) -> Plan:
@@ -92,6 +96,10 @@ def make_plan(grid: Grid, device: str, dtype: str) -> Plan:
     ValueError
         With every combination that a side refuses, one a line.
     """
+    if grid.kind is NONLINEAR:
+        from .contents_nonlinear import make_nonlinear_plan  # which itself needs this file
+
+        return make_nonlinear_plan(grid, device, dtype)
     labels = {"side": grid.sides, "group": GROUPS}
     plan = Plan(grid.sides, grid.replicate, grid.seeds[0], common_record(grid), {}, (), labels, (), device, dtype)
     trials = _trials(grid, plan)
@@ -113,6 +121,12 @@ def blank(plan: Plan, count: int) -> dict[str, np.ndarray]:
         v.name: np.full((count, *v.sizes), v.fill, dtype=object if v.dtype == "str" else v.dtype)
         for v in plan.variables
     }
+
+
+def mark_failed(arrays: dict[str, np.ndarray], i: int, error: Exception) -> None:
+    """Write down that one cell failed, and why."""
+    arrays["status"][i] = STATUS.index("failed")
+    arrays["error"][i] = f"{type(error).__name__}: {error}"[:LONGEST]
 
 
 def _trials(grid: Grid, plan: Plan) -> list[xr.Dataset]:
@@ -186,7 +200,7 @@ def _summaries(sides: int, quantities: int, risk: Mapping[str, Any]) -> list[Var
         Variable(name, ("side",), (sides,), "f8", np.nan, {"units": unit, "long_name": text})
         for name, unit, text in told
     ]
-    variables.append(Variable("outcome", ("side",), (sides,), "i1", 0, _flags(("missing", *OUTCOMES), "outcome")))
+    variables.append(Variable("outcome", ("side",), (sides,), "i1", 0, flags(("missing", *OUTCOMES), "outcome")))
     if quantities:
         dims, sizes = ("side", "quantity"), (sides, quantities)
         texts = {"gap": "largest gap to the reference", "expected": "expected largest gap to the reference"}
@@ -194,16 +208,16 @@ def _summaries(sides: int, quantities: int, risk: Mapping[str, Any]) -> list[Var
             Variable(name, dims, sizes, "f8", np.nan, {"units": "1", "long_name": f"{text}, relative to the range"})
             for name, text in texts.items()
         ]
-        variables.append(Variable("verdict", dims, sizes, "i1", 0, _flags(VERDICTS, "verdict")))
+        variables.append(Variable("verdict", dims, sizes, "i1", 0, flags(VERDICTS, "verdict")))
     signal = {"units": unit, "long_name": "risk of the zero weight"}
     rate = {"units": "1/step", "long_name": "learning rate of the first layer"}
     variables.append(Variable("signal", (), (), "f8", np.nan, signal))
     variables.append(Variable("learning_rate", (), (), "f8", np.nan, rate))
-    variables.append(Variable("status", (), (), "i1", 0, _flags(STATUS, "status of the cell")))
+    variables.append(Variable("status", (), (), "i1", 0, flags(STATUS, "status of the cell")))
     variables.append(Variable("error", (), (), "str", "", {"long_name": "why the cell failed"}))
     return variables
 
 
-def _flags(meanings: Sequence[str], text: str) -> dict[str, Any]:
-    """Attributes of a variable of codes, by the CF conventions."""
+def flags(meanings: Sequence[str], text: str) -> dict[str, Any]:
+    """Return the attributes of a variable of codes, by the CF conventions."""
     return {"long_name": text, "flag_values": list(range(len(meanings))), "flag_meanings": " ".join(meanings)}

@@ -34,7 +34,10 @@ def coordinates(grid: Grid, plan: Plan) -> Labelled:
             values = coordinate([value[i] for value in dimension.values])
             found[name] = ((dimension.name,), values, described(field))
     found["seed"] = (("seed",), np.array(grid.seeds, dtype=np.int64), {"units": "1", "long_name": "seed"})
-    found["step"] = (("step",), plan.record, {"units": "update", "long_name": "number of updates"})
+    unit, text = ("1", "record") if plan.nonlinear else ("update", "number of updates")
+    found["step"] = (("step",), plan.record, {"units": unit, "long_name": text})
+    if plan.nonlinear:  # one side, whose time is each cell's own
+        return found
     for name, values in plan.labels.items():
         found[name] = ((name,), _labels(values), {"long_name": name})
     found["kind"] = (("side",), _labels(plan.kinds), {"long_name": "what the side claims to be"})

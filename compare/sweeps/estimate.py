@@ -11,23 +11,30 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from .batch import run_batch
-from .cells import Rectangle, batches
+from .cells import Cell, Rectangle, batches
 from .contents import Plan, make_plan
+from .contents_nonlinear import ENDS
 from .grid import Grid
+from .recipes_nonlinear import flow_of
 from .storage import COMPRESSED
 
 FEW, SOME = 2, 16  # cells of the two runs whose difference tells the cost of a cell
+FIRST, MORE = 1, 4  # steps that a nonlinear run is first tried for, and how many times as many next
 LONG = 20.0  # seconds after which no further batch is tried
 
 
 class Estimate(NamedTuple):
-    """Cells and batches of a sweep, core-seconds it takes, bytes on disk, and what a tried cell failed with."""
+    """Cells and batches of a sweep, core-seconds it takes, bytes on disk, and what a tried cell failed with.
+
+    ``at_most`` tells that tried runs were cut short, and the seconds are those of their whole budget of steps.
+    """
 
     cells: int
     batches: int
     seconds: float
     bytes: float
     errors: tuple[str, ...]
+    at_most: bool = False
 
 
 def estimate(grid: Grid, *, device: str = "cpu", dtype: str = "float64") -> Estimate:
@@ -43,7 +50,8 @@ def estimate(grid: Grid, *, device: str = "cpu", dtype: str = "float64") -> Esti
     Returns
     -------
     Estimate
-        From cells of its first, middle and last batch: two of each, then sixteen. Seconds are those of one core.
+        From cells of its first, middle and last batch: two of each, then sixteen; of nonlinear networks one of each,
+        for as many steps as a few seconds allow. Seconds are those of one core.
 
     Raises
     ------
@@ -52,16 +60,20 @@ def estimate(grid: Grid, *, device: str = "cpu", dtype: str = "float64") -> Esti
     """
     plan = make_plan(grid, device, dtype)
     every = list(batches(grid, (grid.shape,)))
-    began, costs, sizes, errors = time.perf_counter(), [], [], {}
+    began, costs, sizes, errors, cut = time.perf_counter(), [], [], {}, False
     for i in dict.fromkeys((0, len(every) // 2, len(every) - 1)):
-        seconds, size, found = _tried(every[i], grid, plan)
+        if plan.nonlinear:
+            seconds, size, found, longer = _tried_net(every[i], grid, plan)
+            cut = cut or longer
+        else:
+            seconds, size, found = _tried(every[i], grid, plan)
         costs.append(seconds)
         sizes.append(size)
         errors |= dict.fromkeys(found)
         if time.perf_counter() - began > LONG:
             break
     return Estimate(
-        grid.size, len(every), float(np.mean(costs)) * grid.size, float(np.mean(sizes)) * grid.size, tuple(errors)
+        grid.size, len(every), float(np.mean(costs)) * grid.size, float(np.mean(sizes)) * grid.size, tuple(errors), cut
     )
 
 
@@ -83,6 +95,23 @@ def _tried(batch: Rectangle, grid: Grid, plan: Plan) -> tuple[float, float, list
         fixed = max(seconds - each * len(some), 0.0)
     errors = sorted({str(error) for error in arrays["error"] if error})
     return each + fixed / len(cells), _bytes(arrays, plan) / tried, errors
+
+
+def _tried_net(batch: Rectangle, grid: Grid, plan: Plan) -> tuple[float, float, list[str], bool]:
+    """The same of one nonlinear network, tried for ever more steps; last, whether it would have gone on."""
+    values, seed = batch.cells(grid)[0]
+    budget, steps = flow_of(values).max_steps, FIRST
+    while True:
+        steps = min(steps, budget)
+        began = time.perf_counter()
+        arrays = run_batch(plan, [Cell({**values, "flow.max_steps": steps}, seed)])
+        seconds = time.perf_counter() - began
+        cut = steps < budget and ENDS[int(arrays["outcome"][0])] == "budget"
+        if not cut or seconds > LONG / (2 * MORE):
+            break
+        steps *= MORE
+    errors = [str(error) for error in arrays["error"] if error]
+    return seconds * (budget / steps if cut else 1.0), _bytes(arrays, plan), errors, cut
 
 
 def _bytes(arrays: dict[str, np.ndarray], plan: Plan) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .grid import Grid
+from .kinds import NONLINEAR
 from .recipes import common_record
 
 
@@ -32,7 +33,8 @@ def merged(old: Grid, new: Grid) -> Grid:
         if mine != yours and names == [dimension.fields for dimension in new.dimensions]:
             mistakes.append(f"{field} is {mine} in the store and {yours} now")
     if not mistakes and not np.array_equal(common_record(old), common_record(new)):
-        mistakes.append("its runs record other steps; give descent.record as a list of steps")
+        named = "flow.max_steps, flow.growth and flow.times" if new.kind is NONLINEAR else "descent.record, as a list,"
+        mistakes.append(f"its runs record other steps; give {named} as the store has them")
     if mistakes:
         raise ValueError("; ".join(mistakes))
     entries = dict(new.entries)
@@ -47,7 +49,7 @@ def merged(old: Grid, new: Grid) -> Grid:
             entries[field] = entries[field]._replace(values=tuple(value[i] for value in values))
     if set(old.seeds) - set(new.seeds):
         mistakes.append(f"seeds lack {', '.join(map(str, sorted(set(old.seeds) - set(new.seeds))[:5]))} of the store")
-    if len(new.replicate) < 3 and old.seeds[0] != new.seeds[0]:
+    if len(new.replicate) < len(new.kind.draws) and old.seeds[0] != new.seeds[0]:
         mistakes.append(f"the first seed, of the draws that do not differ, is {old.seeds[0]} in the store")
     if mistakes:
         raise ValueError("; ".join(mistakes))

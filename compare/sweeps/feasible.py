@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...problem import Balanced, Descent, RankOne
-from .grid import TABLES, Grid
+from .grid import Grid, points
+from .kinds import NONLINEAR, TABLES
 from .recipes import common_record, descent_of, start_of, teacher_of
+from .recipes_nonlinear import flow_of, images_of, net_of
 from .values import label
 
-PLAIN = ("frozen",)
+PLAIN = ("frozen", "schedule")
 ABLE = {  # what each side can follow, as its own refusals have it
     "recursion": ("batch", "momentum", "weight_decay", "frozen", "schedule", "measure"),
     "flow": PLAIN,
     "modified": PLAIN,
-    "mean-flow": ("batch", "frozen"),
+    "mean-flow": ("batch", "frozen", "schedule"),
     "trained": ("optimizer", "batch", "momentum", "weight_decay", "frozen", "schedule", "measure"),
 }
 UNFOLLOWED = ("alignment",)  # measures that training alone knows
@@ -40,9 +41,12 @@ def infeasible(grid: Grid) -> list[str]:
     mistakes: dict[str, None] = {}
     if "descent.record" in grid.entries and grid.entries["descent.record"].ranged:
         return ["descent.record is common to the whole sweep and cannot vary; give one number, or one list of steps"]
+    if "flow.times" in grid.entries and grid.entries["flow.times"].ranged:
+        return ["flow.times is common to the whole sweep and cannot vary; give one list of times"]
     makers: dict[str, Callable[..., Any]] = {"teacher": teacher_of, "start": start_of, "descent": descent_of}
+    makers |= {"images": images_of, "net": net_of, "flow": flow_of}
     sound = True
-    for name in TABLES:
+    for name in grid.kind.tables:
         for values in points(grid, [name]):
             # Without the field that was refused first, others may be refused too.
             while not _tried(lambda v=values, m=makers[name]: m(v), name, grid, values, mistakes):
@@ -53,6 +57,10 @@ def infeasible(grid: Grid) -> list[str]:
                 values = {field: value for field, value in values.items() if field not in named}
     if not sound:
         return list(mistakes)
+    if grid.kind is NONLINEAR:
+        for values in points(grid, ["images"], also=["flow.batch"]):
+            _tried(lambda v=values: _drawn(v, grid.seeds[0]), "images", grid, values, mistakes)
+        return list(mistakes)
     record = common_record(grid)
     for values in points(grid, ["descent"]):
         _tried(lambda v=values: _side_checks(descent_of(v, record), grid.sides), "descent", grid, values, mistakes)
@@ -60,17 +68,6 @@ def infeasible(grid: Grid) -> list[str]:
     for values in points(grid, ["start"], also=wide):
         _tried(lambda v=values: _pair_checks(v, record), "", grid, values, mistakes)
     return list(mistakes)
-
-
-def points(grid: Grid, tables: Sequence[str], also: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """The grid's points, those alike in the named tables and fields once; what is not asked stays at its first."""
-
-    def asked(field: str) -> bool:
-        return field.partition(".")[0] in tables or any(field == name or field.startswith(f"{name}.") for name in also)
-
-    ranges = [range(len(d.values)) if any(map(asked, d.fields)) else range(1) for d in grid.dimensions]
-    for index in itertools.product(*ranges):
-        yield grid.at(index)
 
 
 def _tried(check: Callable[[], Any], name: str, grid: Grid, values: dict[str, Any], mistakes: dict[str, None]) -> bool:
@@ -106,6 +103,13 @@ def _side_checks(descent: Descent, sides: Sequence[str]) -> None:
             raise ValueError(f"measure: the side recursion cannot measure {', '.join(untold)}; leave one of them out")
         if side == "mean-flow" and descent.batch is None:
             raise ValueError("batch: the side mean-flow averages over mini-batches; give descent.batch")
+
+
+def _drawn(values: dict[str, Any], seed: int) -> None:
+    """Whether there are such images, and so many."""
+    sample, batch = images_of(values).sample(seed), flow_of(values).batch
+    if batch is not None and batch > sample.samples:
+        raise ValueError(f"flow.batch is {batch} and images.samples {sample.samples}; lower the batch")
 
 
 def _pair_checks(values: dict[str, Any], record: np.ndarray) -> None:

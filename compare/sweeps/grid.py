@@ -1,34 +1,21 @@
-"""The grid of a sweep: which fields of teacher, start and descent take which values, crossed or zipped; the seeds."""
+"""The grid of a sweep: which fields of its problem take which values, crossed or zipped, and the seeds."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...problem import STARTS, Descent, LinearTeacher
-from ...problem.replicas import DRAWS
+from .kinds import LINEAR, TABLES, Kind, kind_of
 from .naming import dimension_names
 from .settings import READERS
 from .values import Entry, encoded, read_entry
-
-TABLES = ("teacher", "start", "descent")
-FIELDS = {
-    "teacher": {field.name for field in fields(LinearTeacher)},
-    "start": {field.name for recipe in STARTS.values() for field in fields(recipe)} | {"kind"},
-    "descent": {field.name for field in fields(Descent)},
-}
-ELEMENTS = ("teacher.noise", "teacher.input_std", "start.u", "start.hidden", "descent.lr")  # may be given one by one
-NOT_HERE = {
-    "descent.seed": "the sweep's seeds draw the batches",
-    "descent.keep_weights": "a sweep keeps no layers",
-}
-DEFAULT_SIDES = ("recursion",)
 
 
 class Dimension(NamedTuple):
@@ -51,7 +38,7 @@ class Grid:
     zipped : sequence of sequences of str
         Groups of ranges of one length that vary together.
     sides : sequence of str
-        Which sides of `compare.SIDES` are run.
+        Which sides of `compare.SIDES` are run; of nonlinear networks "trained" alone.
     seeds : sequence of int
         One replica each.
     replicate : sequence of {"data", "start", "batches"}
@@ -60,9 +47,14 @@ class Grid:
 
     entries: Mapping[str, Entry]
     zipped: tuple[tuple[str, ...], ...] = ()
-    sides: tuple[str, ...] = DEFAULT_SIDES
+    sides: tuple[str, ...] = LINEAR.default_sides
     seeds: tuple[int, ...] = (0,)
-    replicate: tuple[str, ...] = DRAWS
+    replicate: tuple[str, ...] = LINEAR.default_draws
+
+    @property
+    def kind(self) -> Kind:
+        """Whether its networks are linear or nonlinear."""
+        return kind_of(self.entries)
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -125,9 +117,10 @@ def read_grid(
     ----------
     source : mapping, str or Path
         Fields to what they take (`values.read_entry`), flat (``{"teacher.kappa": [1, 10]}``) or nested; or a TOML file
-        of the same. Besides the tables ``teacher``, ``start`` (its ``kind`` names the recipe) and ``descent`` there may
-        be ``zip`` (lists of fields that vary together), ``sides``, ``seeds`` (a number, a list, or a table with first
-        and count) and ``replicate``. Parts of a sequence may be fields: ``descent.lr.1``, ``descent.lr.2``.
+        of the same. Besides the tables ``teacher``, ``start`` (its ``kind`` names the recipe) and ``descent``, or
+        ``images``, ``net`` and ``flow`` of nonlinear networks, there may be ``zip`` (lists of fields that vary
+        together), ``sides``, ``seeds`` (a number, a list, or a table with first and count) and ``replicate``. Parts of
+        a sequence may be fields: ``descent.lr.1``, ``descent.lr.2``.
     seeds, sides : optional
         In place of those of the source.
 
@@ -172,24 +165,40 @@ def restored(text: str) -> Grid:
     return grid
 
 
+def points(grid: Grid, tables: Sequence[str], also: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The grid's points, those alike in the named tables and fields once; what is not asked stays at its first."""
+
+    def asked(field: str) -> bool:
+        return field.partition(".")[0] in tables or any(field == name or field.startswith(f"{name}.") for name in also)
+
+    ranges = [range(len(d.values)) if any(map(asked, d.fields)) else range(1) for d in grid.dimensions]
+    for index in itertools.product(*ranges):
+        yield grid.at(index)
+
+
 def _parsed(content: Mapping[str, Any]) -> tuple[Grid, list[str]]:
     """The grid, as far as it can be read, and what is wrong with the rest."""
     mistakes: list[str] = []
     entries: dict[str, Entry] = {}
-    for field, value in _flat({key: content[key] for key in content if key not in READERS}, mistakes).items():
+    try:
+        kind = kind_of(map(str, content))
+    except ValueError as error:
+        return Grid({}), [str(error)]
+    told = {key: content[key] for key in content if key not in READERS}
+    for field, value in _flat(told, kind, mistakes).items():
         try:
             entries[field] = read_entry(field, value)
         except ValueError as error:
             mistakes.append(str(error))
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"sides": kind.default_sides, "replicate": kind.default_draws}
     for key in [key for key in READERS if key in content]:
         try:
-            settings["zipped" if key == "zip" else key] = READERS[key](content[key])
+            settings["zipped" if key == "zip" else key] = READERS[key](content[key], kind)
         except ValueError as error:
             mistakes.append(str(error))
     grid = Grid(entries, **settings)
-    told = [str(field) for field in entries] + [mistake.split(" ")[0].rstrip(":,") for mistake in mistakes]
-    return grid, mistakes + _unlike_groups(grid, told)
+    named = [str(field) for field in entries] + [mistake.split(" ")[0].rstrip(":,") for mistake in mistakes]
+    return grid, mistakes + _unlike_groups(grid, named)
 
 
 def _listed(name: str, mistakes: Sequence[str]) -> str:
@@ -217,7 +226,7 @@ def _content(source: Any) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"{path.name} is no TOML: {where}; see https://toml.io") from None
 
 
-def _flat(content: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
+def _flat(content: Mapping[str, Any], kind: Kind, mistakes: list[str]) -> dict[str, Any]:
     """Fields by their full names; what is none of them is a mistake."""
     found: dict[str, Any] = {}
 
@@ -227,12 +236,12 @@ def _flat(content: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
         if table not in TABLES or not name:
             known = f"tables are {', '.join(TABLES)}; settings are {', '.join(READERS)}"
             mistakes.append(f"{field} is no field of a grid; {known}")
-        elif stem not in FIELDS[table]:
-            mistakes.append(f"{field}: {table} has no {stem}; it has {', '.join(sorted(FIELDS[table]))}")
-        elif f"{table}.{stem}" in NOT_HERE:
-            mistakes.append(f"{field} cannot be set here: {NOT_HERE[f'{table}.{stem}']}; leave it out")
-        elif place and (f"{table}.{stem}" not in ELEMENTS or not place.isdigit() or place == "0"):
-            mistakes.append(f"{field} is no field; parts, counted from 1, have only {', '.join(ELEMENTS)}")
+        elif stem not in kind.fields[table]:
+            mistakes.append(f"{field}: {table} has no {stem}; it has {', '.join(sorted(kind.fields[table]))}")
+        elif f"{table}.{stem}" in kind.not_here:
+            mistakes.append(f"{field} cannot be set here: {kind.not_here[f'{table}.{stem}']}; leave it out")
+        elif place and (f"{table}.{stem}" not in kind.elements or not place.isdigit() or place == "0"):
+            mistakes.append(f"{field} is no field; parts, counted from 1, have only {', '.join(LINEAR.elements)}")
         elif field in found:
             mistakes.append(f"{field} is given twice; leave one out")
         else:
@@ -242,7 +251,11 @@ def _flat(content: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
         key = str(key)
         if key in TABLES and isinstance(value, Mapping):
             for name, inner in value.items():
-                if f"{key}.{name}" in ELEMENTS and isinstance(inner, Mapping) and all(str(k).isdigit() for k in inner):
+                if (
+                    f"{key}.{name}" in kind.elements
+                    and isinstance(inner, Mapping)
+                    and all(str(k).isdigit() for k in inner)
+                ):
                     for place, part in inner.items():
                         take(f"{key}.{name}.{place}", part)
                 else:

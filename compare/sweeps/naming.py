@@ -9,7 +9,7 @@ from collections.abc import Sequence
 TAKEN = frozenset(
     "seed side step time quantity group layer factor status error loss risk signal gap expected verdict outcome "
     "learning_rate final_risk minimum minimum_step bump_present bump_ratio bump_step kind method dtype device "
-    "rank sharpness".split()
+    "rank sharpness margin records steps_taken parameters output_rms start_rms kernel_change weight_change".split()
 )
 MEANING = {
     "teacher.dim": ("1", "number of features"),
@@ -35,6 +35,19 @@ MEANING = {
     "descent.batch": ("1", "rows per update"),
     "descent.momentum": ("1", "momentum"),
     "descent.weight_decay": ("1", "weight decay"),
+    "images.samples": ("1", "number of training rows"),
+    "images.test": ("1", "number of test rows"),
+    "images.dim": ("1", "number of inputs"),
+    "net.alpha": ("1", "alpha, in the convention of the net"),
+    "net.hidden": ("1", "width of the hidden layers"),
+    "net.hidden_layers": ("1", "number of hidden layers"),
+    "net.bias": ("1", "factor of the biases"),
+    "net.W_std": ("1", "factor of the weights"),
+    "flow.tolerance": ("1", "tolerance of the flow's steps"),
+    "flow.margin": ("1", "margin of the loss"),
+    "flow.beta": ("1", "sharpness of the softhinge"),
+    "flow.max_steps": ("1", "budget of steps"),
+    "flow.max_time": ("code time", "budget of time"),
 }
 
 

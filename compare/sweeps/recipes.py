@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...problem import STARTS, Descent, LinearTeacher
-from .grid import Grid
+from .grid import Grid, points
+from .kinds import NONLINEAR
 from .values import label
 
 DEFAULT_KIND = "rank-one"
@@ -68,7 +69,13 @@ def common_record(grid: Grid) -> np.ndarray:
     """Return the steps that the whole sweep records, int64.
 
     That of the longest run and, where runs differ in length, the end of each; a shorter run records those within it.
+    Nonlinear networks count their records instead, which lie at steps of each run's own.
     """
+    if grid.kind is NONLINEAR:
+        from .recipes_nonlinear import flow_of, record_count  # which itself needs this file
+
+        flows = (flow_of(values) for values in points(grid, ["flow"]))
+        return np.arange(max(map(record_count, flows)), dtype=np.int64)
     lengths = sorted(grid.entries["descent.steps"].values) if "descent.steps" in grid.entries else [STEPS]
     record = grid.entries["descent.record"].values[0] if "descent.record" in grid.entries else Descent().record
     steps = Descent(steps=lengths[-1], record=record).recorded

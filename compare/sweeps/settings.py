@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...problem.replicas import DRAWS
 from ...problem.validate import whole
+from .kinds import Kind
 from .values import label
 
-SIDES = ("recursion", "flow", "modified", "mean-flow", "trained")  # those of compare.SIDES
 
-
-def read_zipped(given: Any) -> tuple[tuple[str, ...], ...]:
+def read_zipped(given: Any, kind: Kind) -> tuple[tuple[str, ...], ...]:
     """Return groups of fields that vary together."""
     groups = given if isinstance(given, list | tuple) else None
     if groups is None or not all(
@@ -29,18 +27,19 @@ def read_zipped(given: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in groups)
 
 
-def read_sides(given: Any) -> tuple[str, ...]:
+def read_sides(given: Any, kind: Kind) -> tuple[str, ...]:
     """Return names of sides."""
     names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
-    unknown = [name for name in names if name not in SIDES]
+    unknown = [name for name in names if name not in kind.sides]
     if unknown or not names:
-        raise ValueError(f"sides must name some of {', '.join(SIDES)}, got {', '.join(map(str, unknown)) or 'none'}")
+        got = ", ".join(map(str, unknown)) or "none"
+        raise ValueError(f"sides must name some of {', '.join(kind.sides)} for {kind.name} networks, got {got}")
     if len(set(names)) < len(names):
         raise ValueError(f"sides names one twice: {', '.join(names)}")
     return tuple(names)
 
 
-def read_seeds(given: Any) -> tuple[int, ...]:
+def read_seeds(given: Any, kind: Kind) -> tuple[int, ...]:
     """Return seeds, given a number, a list, or a table with first and count."""
     if isinstance(given, Mapping):
         if not set(given) <= {"first", "count"} or "count" not in given:
@@ -57,13 +56,13 @@ def read_seeds(given: Any) -> tuple[int, ...]:
     return tuple(range(whole(given, "seeds", minimum=1)))
 
 
-def read_replicate(given: Any) -> tuple[str, ...]:
+def read_replicate(given: Any, kind: Kind) -> tuple[str, ...]:
     """Return which draws differ between seeds."""
     names = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
-    unknown = [str(name) for name in names if name not in DRAWS]
+    unknown = [str(name) for name in names if name not in kind.draws]
     if unknown:
-        raise ValueError(f"replicate must name draws among {', '.join(DRAWS)}, got {', '.join(unknown)}")
-    return tuple(draw for draw in DRAWS if draw in names)
+        raise ValueError(f"replicate must name draws among {', '.join(kind.draws)}, got {', '.join(unknown)}")
+    return tuple(draw for draw in kind.draws if draw in names)
 
 
 READERS = {"zip": read_zipped, "sides": read_sides, "seeds": read_seeds, "replicate": read_replicate}

@@ -12,11 +12,21 @@ import numpy as np
 from ...problem import Normal
 from ...problem.validate import number, whole
 
-WHOLE = ("teacher.dim", "teacher.samples", "teacher.ones", "start.hidden", "descent.steps", "descent.batch")
-FLAGS = ("teacher.rotated", "teacher.scale_beta", "teacher.standardize")
-SEQUENCES = ("descent.record", "descent.measure", "descent.frozen", "descent.schedule")  # a list is one value of these
+WHOLE = (
+    *("teacher.dim", "teacher.samples", "teacher.ones", "start.hidden", "descent.steps", "descent.batch"),
+    *("images.samples", "images.test", "images.dim", "net.hidden", "net.hidden_layers"),
+    *("flow.max_steps", "flow.kernel_rows", "flow.batch"),
+)
+FLAGS = ("teacher.rotated", "teacher.scale_beta", "teacher.standardize", "net.subtract")
+EITHER = ("net.rescale",)  # a flag or a number
+SEQUENCES = (  # a list is one value of these
+    *("descent.record", "descent.measure", "descent.frozen", "descent.schedule", "flow.times"),
+)
 DRAWN = ("start.u", "start.z")
-NONE = ("teacher.kappa", "teacher.ones", "teacher.noise", "teacher.noise_ratio", "descent.batch", "descent.schedule")
+NONE = (
+    *("teacher.kappa", "teacher.ones", "teacher.noise", "teacher.noise_ratio", "descent.batch", "descent.schedule"),
+    *("images.dim", "flow.tolerance", "flow.stop_margin", "flow.max_time", "flow.tau_alpha_crit"),
+)
 SPACINGS = {"log": np.geomspace, "linear": np.linspace}
 FORMS = ("log", "linear", "values", "fixed", "normal")
 
@@ -138,7 +148,7 @@ def _item(field: str, value: Any) -> Any:
         return None
     if field in FLAGS and not isinstance(value, bool):
         raise ValueError(f"{field} must be true or false, got {value!r}")
-    if field not in FLAGS:
+    if field not in FLAGS and field not in EITHER:
         _no_flag(value, field)
     if isinstance(value, float) and field in WHOLE and value.is_integer():
         return int(value)
