@@ -66,13 +66,13 @@ def test_it_is_the_limit_of_the_softhinge(count, rank, alpha, margin):
 def test_small_steps_chatter_about_it(count, rank, alpha, margin):
     K, y, K_test, f0 = problem(count, rank, seed=3)
     end, gaps = 1.5 * count, []
-    for steps in (2000, 32000):
+    for steps in (1000, 16000):
         f, test = f0.copy(), np.zeros(4)
         for _ in range(steps):
             move = y * (alpha * f * y < margin) * end / steps / count
             f, test = f + K @ move, test + K_test @ move
         flow = kernel_flow(K, y, [0.0, end], loss=MarginLoss("hinge", margin=margin, alpha=alpha), f0=f0, K_test=K_test)
-        gaps.append(max(np.abs(flow.output[-1] - f).max(), np.abs(flow.output_test[-1] - test).max()))
+        gaps.append(float(max(np.abs(flow.output[-1] - f).max(), np.abs(flow.output_test[-1] - test).max())))
     print(gaps)
     # a step moves f by up to max K dt; what it overshoots comes back at the next
     assert gaps[1] < 2 * np.abs(K).max() * end / steps
@@ -103,7 +103,7 @@ def test_least_pulls_are_the_least(rank):
     found = least_pulls(R, a, met, 1e-12)
     np.testing.assert_array_equal(found[~met], a[~met])
     slow, rate = a.copy(), 1 / np.linalg.norm(R, 2) ** 2
-    for _ in range(20000):
+    for _ in range(5000):
         slow = np.where(met, np.clip(slow - rate * R.T @ (R @ slow), 0.0, 1.0), a)
     np.testing.assert_allclose(R @ found, R @ slow, atol=1e-6)
     slope, inside = R.T @ (R @ found), met & (found > 0) & (found < 1)

@@ -39,14 +39,14 @@ def by_definition(start, tau, times, alpha):
         (gradient,) = torch.autograd.grad(loss, moved)
         return np.concatenate([v, -(v + gradient.numpy()) / tau])
 
-    solved = solve_ivp(field, (0, times[-1]), np.concatenate([w0, 0 * w0]), "DOP853", times, rtol=1e-11, atol=1e-12)
+    solved = solve_ivp(field, (0, times[-1]), np.concatenate([w0, 0 * w0]), "DOP853", times, rtol=1e-10, atol=1e-11)
     return solved.y.T[:, : len(w0)]
 
 
 @pytest.mark.parametrize("critical", [None, 1.5])
 def test_momentum_is_the_augmented_system(critical):
     """In mid-course, for two alphas in a batch, whose tau differ where alpha is beyond the critical one."""
-    times, alphas = np.linspace(0.0, 12.0, 5), [1.0, 3.0]
+    times, alphas = np.linspace(0.0, 9.0, 4), [1.0, 3.0][critical is None :]
     flow = NetFlow(
         "rk45", LOSS, 1e-8, times=times, kernel_rows=0, keep_weights="all", tau_over_h=0.6, tau_alpha_crit=critical
     )
@@ -77,7 +77,7 @@ def state_of(tau, alpha=2.0):
 def test_orders_with_momentum(method, order):
     task, own, first = state_of(2.0)
     ends = []
-    for steps in (8, 16, 32, 64) if method == "rk45" else (64, 128, 256, 512):
+    for steps in (8, 16, 32, 64) if method == "rk45" else (32, 64, 128, 256):
         state, dt = first, torch.full((1,), 8.0 / steps, dtype=torch.float64)
         for _ in range(steps):
             state = STEPS[method](task, own, state, dt).state
@@ -107,26 +107,27 @@ def test_momentum_ends_by_the_same_rule():
     start = MLPStart(hidden=16, hidden_layers=2)
     sample = Images(samples=16, test=0, dim=8).sample(0)
     found = []
-    for method, tolerance in (("rk45", 1e-6), ("euler", 1e-3)):
+    for method, tolerance in (("rk45", 1e-5), ("euler", 1e-2)):
         run = gradient_flow(sample, start, NetFlow(method, tolerance=tolerance, kernel_rows=0, tau_over_h=0.5))
         assert run.status.item() == "satisfied"
         assert 1 <= float(run.margin[0, 0, 0, -1]) < 1 + 2e-8
         found.append(float(run.time.values.max()))
-    assert found[0] == pytest.approx(found[1], rel=0.05)
+    assert found[0] == pytest.approx(found[1], rel=0.1)  # Euler at the error of its steps
 
 
 def by_torch(start, alpha, seed, steps, flow):
-    """Weights and predictions after some of torch.optim.Adam's steps on the same rows."""
+    """Weights after each of torch.optim.Adam's steps on the same rows."""
     net, X, y = network(start, SMALL.dim), torch.tensor(SMALL.X), torch.tensor(SMALL.y)
     w = torch.tensor(start.weights(SMALL.dim, seed), requires_grad=True)
     f0 = outputs(net, w.detach()[None], X)[0]
-    optimizer = torch.optim.Adam([w], lr=flow.lr)
+    optimizer, told = torch.optim.Adam([w], lr=flow.lr), [w.detach().numpy().copy()]
     for rows in index_batches(len(y), flow.batch, seed=seed)(steps):
         optimizer.zero_grad()
         F = alpha * (outputs(net, w[None], X[rows])[0] - f0[rows])
         (torch.relu(1 - F * y[rows]).mean() / alpha).backward()
         optimizer.step()
-    return w.detach().numpy()
+        told.append(w.detach().numpy().copy())
+    return np.stack(told)
 
 
 def test_adam_is_torch_s():
@@ -139,11 +140,9 @@ def test_adam_is_torch_s():
     for i, alpha in enumerate([1.0, 3.0]):
         for j, seed in enumerate([2, 5]):
             own = run.isel(alpha=i, hidden=0, replica=j)
-            for step in (3, 10, -1):
-                taken = int(own.steps_taken[step])
-                wanted = by_torch(START, alpha, seed, taken, flow)
-                assert np.abs(wanted - START.weights(SMALL.dim, seed)).max() > 0.9 * 3e-3
-                np.testing.assert_allclose(own.weight[step], wanted, atol=1e-12)
+            wanted = by_torch(START, alpha, seed, 60, flow)
+            assert np.abs(wanted[1] - wanted[0]).max() > 0.9 * 3e-3
+            np.testing.assert_allclose(own.weight, wanted[own.steps_taken.values], atol=1e-12)
     assert int(run.steps_taken.values.max()) == 60 and float(run.n_unsatisfied[1, 0, 0, -1]) > 0
 
 

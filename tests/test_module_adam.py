@@ -47,12 +47,12 @@ def test_a_module_goes_the_analytic_way():
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_small_cnn_learns(layers):
-    flow = NetFlow("adam", batch=10, lr=2e-2, max_steps=400, kernel_rows=0)
+    flow = NetFlow("adam", batch=10, lr=5e-2, max_steps=120, growth=2.0, kernel_rows=0)
     run = train_module(SAMPLE, lambda seed: small_cnn(seed, layers=layers), flow, alphas=[100.0], seeds=[0, 1], width=8)
     check_nonlinear(run)
     print(run.loss[0, 0, :, -1].values, run.error_test[0, 0, :, -1].values, run.status.values)
     np.testing.assert_allclose(run.loss[..., 0], 1.0, atol=1e-9)  # F = 0
-    assert (run.loss[..., -1] < 0.2).all() and (run.error[..., -1] < 0.1).all()
+    assert (run.loss[..., -1] < 0.5).all() and (run.error[..., -1] < 0.1).all()
     assert run.parameters.item() == 9 * 8 + (layers - 1) * 9 * 64 + 8
     assert not np.array_equal(run.output[0, 0, 0, 1], run.output[0, 0, 1, 1])
 
