@@ -15,6 +15,7 @@ Made = tuple["xr.Dataset | None", Options]  # what draw receives: a Dataset, and
 
 SWEEP = "sweep"
 NONLINEAR = "nonlinear"
+TABLE = "results-table"
 
 
 class Entry(NamedTuple):
@@ -32,7 +33,7 @@ class Entry(NamedTuple):
         The problem options that do something; None: all.
     content : str, optional
         The attribute ``content`` of a Dataset that ``--from`` may give; None: that of a comparison; `SWEEP`: any sweep;
-        `NONLINEAR`: any Dataset over alpha, hidden and replica.
+        `NONLINEAR`: any Dataset over alpha, hidden and replica; `TABLE`: a results table, also as .csv or .parquet.
     kept : bool
         Whether the data that were computed are saved beside the figure.
     presets : tuple of str

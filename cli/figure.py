@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ..problem import replicas
 from ..problem.validate import choice, whole
-from .entry import NONLINEAR, SWEEP, Entry, Made, Options
+from .entry import NONLINEAR, SWEEP, TABLE, Entry, Made, Options
 from .figure_maps import needs_source, ready_map, two_mode_counts
 from .figure_nonlinear import ENTRIES as NONLINEAR_ENTRIES
 from .names import BANDS, checked_file
@@ -101,6 +101,10 @@ def _loaded(source: str, name: str, entry: Entry) -> xr.Dataset:
         from ..compare.sweeps.reading import load_sweep
 
         return load_sweep(source)
+    if entry.content == TABLE and Path(source).suffix.lower() in (".csv", ".parquet"):
+        from ..compare.results_table import read_results
+
+        return read_results(source)
     from ..compare import load
 
     ds = load(source)

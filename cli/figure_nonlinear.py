@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ..problem.validate import whole
-from .entry import NONLINEAR, Entry, Made, Options
+from .entry import NONLINEAR, TABLE, Entry, Made, Options
 
 PRESETS = ("small", "seed")
 FOLDER = "out/grids"
@@ -66,6 +66,11 @@ def own_entry(text: str, module: str, function: str, content: str, *, long: bool
     return Entry(text, make, ("source",), ("preset", "seed"), content, presets=PRESETS)
 
 
+def table_entry(text: str) -> Entry:
+    """Return the entry of a figure that draws a results table: the read-out experiment's, or one of the user's own."""
+    return own_entry(text, "readout_sweep", "readout_rows", TABLE)
+
+
 @contextmanager
 def shown(name: str) -> Iterator[Callable[..., None]]:
     """Show how far a computation is: a bar on a terminal, a line every so often elsewhere.
@@ -113,4 +118,14 @@ def _preset(problem: Options, console: Console, *, long: bool = True) -> str:
 
 ENTRIES: dict[str, Entry] = {
     "lazy-losses": own_entry("the losses of the hinge family", "lazy_losses", "loss_curves", "lazy-losses", long=False),
+    "jamming-loss": table_entry("losses against unsatisfied samples, after training and a convex read-out"),
+    "jamming-counts": table_entry("unsatisfied samples per weight and per unit over samples"),
+    "jamming-peak": table_entry("where the test loss peaks over the number of weights, by training step"),
+    "hessian-spectra": table_entry("spectra of H0 in the read-out's block, by step and by loss"),
+    "hessian-training": own_entry(
+        "eigenvalues of the Hessian and of its two parts over training",
+        "hessian_course",
+        "hessian_training",
+        "hessian-training",
+    ),
 }

@@ -12,6 +12,7 @@ from .results_table import checked_rows
 
 KEYS = ("hidden_layers", "inputs", "samples", "step", "hidden", "parameters")
 LEAST_LOSS = 5e-2
+LEAST_UNITS = 8  # fewer eigenvalues make no density
 FEWEST_WIDTHS = 3
 
 
@@ -29,7 +30,9 @@ class Density(NamedTuple):
 
 
 def seed_means(rows: xr.Dataset) -> xr.Dataset:
-    """Return one row for each network, sample size and step: means of counts and losses over seeds.
+    """Return one row for each network, sample size and step: means of counts and training losses over seeds.
+
+    Test losses, which differ by orders of magnitude near their peak, have geometric means.
 
     Parameters
     ----------
@@ -48,8 +51,12 @@ def seed_means(rows: xr.Dataset) -> xr.Dataset:
     for key, values in zip(KEYS, groups, strict=True):
         ds[key] = ("row", values, rows[key].attrs)
     for name in ("n_unsatisfied", "train_loss", "test_loss"):
-        mean = np.bincount(which.ravel(), weights=rows[name].values) / count
-        ds[name] = ("row", mean, rows[name].attrs)
+        values = rows[name].values
+        if name == "test_loss":
+            with np.errstate(divide="ignore"):  # a loss of zero makes the mean zero
+                values = np.log(values)
+        mean = np.bincount(which.ravel(), weights=values) / count
+        ds[name] = ("row", np.exp(mean) if name == "test_loss" else mean, rows[name].attrs)
     ds["seeds"] = ("row", count, {"units": "1", "long_name": "seeds averaged"})
     return ds
 
@@ -94,14 +101,14 @@ def interpolation_peaks(rows: xr.Dataset) -> xr.Dataset:
 
 
 def nearly_jammed(rows: xr.Dataset, *, least_loss: float = LEAST_LOSS) -> np.ndarray:
-    """Return for each step the row nearest to N_Delta = h from above, among those with a training loss above a bound.
+    """Return for each step the row nearest to N_Delta = h from above, among those with h >= 8 and a loss above a bound.
 
     Parameters
     ----------
     rows : xarray.Dataset
         A results table.
     least_loss : float
-        The bound; it leaves out runs that have only just not been satisfied.
+        The bound of the training loss; it leaves out runs that have only just not been satisfied.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def nearly_jammed(rows: xr.Dataset, *, least_loss: float = LEAST_LOSS) -> np.nda
     """
     ratio = (checked_rows(rows).n_unsatisfied / rows.hidden).values
     number(least_loss, "least_loss", minimum=0.0)
-    fit = (ratio >= 1) & (rows.train_loss.values > least_loss)
+    fit = (ratio >= 1) & (rows.train_loss.values > least_loss) & (rows.hidden.values >= LEAST_UNITS)
     picked = []
     for step in np.unique(rows.step.values):
         own = np.flatnonzero(fit & (rows.step.values == step))
@@ -120,7 +127,7 @@ def nearly_jammed(rows: xr.Dataset, *, least_loss: float = LEAST_LOSS) -> np.nda
 
 
 def rows_by_loss(rows: xr.Dataset, step: int, *, count: int = 5) -> np.ndarray:
-    """Return rows of one step with N_Delta >= h whose training losses are spread evenly in their logarithm.
+    """Return rows of one step with N_Delta >= h >= 8 whose training losses are spread evenly in their logarithm.
 
     Parameters
     ----------
@@ -137,9 +144,8 @@ def rows_by_loss(rows: xr.Dataset, step: int, *, count: int = 5) -> np.ndarray:
         Rows by increasing loss, each once.
     """
     whole(count, "count", minimum=1)
-    own = np.flatnonzero(
-        (checked_rows(rows).step == step) & (rows.n_unsatisfied >= rows.hidden) & (rows.train_loss > 0)
-    )
+    fit = (checked_rows(rows).n_unsatisfied >= rows.hidden) & (rows.hidden >= LEAST_UNITS) & (rows.train_loss > 0)
+    own = np.flatnonzero(fit & (rows.step == step))
     if len(own) == 0:
         return own
     logs = np.log10(rows.train_loss.values[own])

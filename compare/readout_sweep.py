@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,19 @@ from ..empirical.readout import readout_over_training
 from ..problem.images import Images
 from ..problem.mlp_start import MLPStart
 from ..problem.validate import choice, whole
-from .results_table import results_rows
-from .store import load, save
+from .kept import kept
+from .results_table import results_rows, write_results
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
-        "hidden": (8, 11, 16, 23, 32, 45, 64),
+        "hidden": (4, 6, 8, 11, 16, 23, 32, 45, 64),
         "samples": (40, 100, 160, 250, 400, 600),
         "test": 1000,
         "steps": (0, 3, 10, 30, 100, 300, 1000, 3000),
         "seeds": 2,
     },
     "seed": {
-        "hidden": (8, 11, 16, 23, 32, 45, 64, 90, 128),
+        "hidden": (4, 6, 8, 11, 16, 23, 32, 45, 64, 90),
         "samples": (40, 70, 120, 200, 340, 580, 1000),
         "test": 750,
         "steps": (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000),
@@ -51,7 +51,7 @@ def readout_rows(
     seed : int
         Of the data, and the first of the starts.
     folder : str or Path
-        Where cells are kept, in a folder of their own; what is there is read, so that a cut run goes on.
+        Where the table is kept, as CSV too, and its cells in a folder of their own, so that a cut run goes on.
     progress : callable, optional
         ``progress(done, total)``, in cells.
 
@@ -66,31 +66,30 @@ def readout_rows(
         For an unknown preset.
     """
     told = PRESETS[choice(preset, "preset", PRESETS)]
-    seed = whole(seed, "seed", minimum=0)
-    cells = [(h, P) for P in told["samples"] for h in told["hidden"]]
-    place = Path(folder) / f"readout-{preset}-{seed}"
-    place.mkdir(parents=True, exist_ok=True)
+    name = f"readout-{preset}-{whole(seed, 'seed', minimum=0)}"
+    settings = {**told, "seed": seed, "learning_rate": LEARNING_RATE}
+    return kept(name, settings, partial(_rows, name, settings, folder, progress), folder)
+
+
+def _rows(name: str, settings: dict[str, Any], folder: str | Path, progress: Callable[..., Any] | None) -> xr.Dataset:
+    shared = {key: settings[key] for key in ("seed", "learning_rate", "test", "steps", "seeds")}
+    cells = [{"hidden": h, "samples": P, **shared} for P in settings["samples"] for h in settings["hidden"]]
     found = []
-    for done, (h, P) in enumerate(cells):
+    for done, cell in enumerate(cells):
         if progress is not None:
             progress(done, len(cells))
-        found.append(_cell(place / f"h{h}-P{P}.nc", h, P, told, seed))
+        found.append(kept(f"{name}/h{cell['hidden']}-P{cell['samples']}", cell, partial(_cell, **cell), folder))
     if progress is not None:
         progress(len(cells), len(cells))
-    return results_rows(found).assign_attrs(preset=preset, test=told["test"], seeds=told["seeds"])
+    rows = results_rows(found)
+    write_results(rows, Path(folder) / f"{name}.csv")
+    return rows
 
 
-def _cell(path: Path, hidden: int, samples: int, told: dict[str, Any], seed: int) -> xr.Dataset:
-    """Read a cell if it was made by this very recipe, else make and keep it."""
-    own = {key: told[key] for key in ("test", "steps", "seeds")}
-    recipe = json.dumps({"hidden": hidden, "samples": samples, "rate": LEARNING_RATE, "seed": seed, **own})
-    if path.is_file():
-        kept = load(path)
-        if kept.attrs.get("recipe") == recipe:
-            return kept
-    sample = Images(samples=samples, test=told["test"]).sample(seed)
+def _cell(
+    *, hidden: int, samples: int, seed: int, learning_rate: float, test: int, steps: Sequence[int], seeds: int
+) -> xr.Dataset:
+    sample = Images(samples=samples, test=test).sample(seed)
     start = MLPStart(hidden, 1, "relu", convention="article", subtract=False)
-    seeds = range(seed, seed + told["seeds"])
-    ds = readout_over_training(sample, start, steps=told["steps"], seeds=seeds, learning_rate=LEARNING_RATE)
-    save(ds.assign_attrs(recipe=recipe), path)
-    return ds
+    starts = range(seed, seed + seeds)
+    return readout_over_training(sample, start, steps=steps, seeds=starts, learning_rate=learning_rate)

@@ -8,7 +8,12 @@ from . import (
     alignment,
     double_descent,
     gap,
+    hessian_spectra,
+    hessian_training,
     jacobian,
+    jamming_counts,
+    jamming_loss,
+    jamming_peak,
     kernel,
     lazy_losses,
     modes,
@@ -67,6 +72,11 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "parting-map": sweep_map.draw,
     "two-mode-counts": two_mode_counts.draw,
     "lazy-losses": lazy_losses.draw,
+    "jamming-loss": jamming_loss.draw,
+    "jamming-counts": jamming_counts.draw,
+    "jamming-peak": jamming_peak.draw,
+    "hessian-spectra": hessian_spectra.draw,
+    "hessian-training": hessian_training.draw,
 }
 
 __all__ = ["FIGURES", "double_descent", "gap", "modes", "phase_portraits", "risk", "save", "vector_field"]
