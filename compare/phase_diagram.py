@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.spatial import Voronoi
 
 from ..problem.mlp_start import MLPStart
 from ..problem.validate import choice, number, whole
@@ -231,6 +232,27 @@ def cuts(ds: xr.Dataset, level: float = 1.0) -> tuple[float, ...]:
     known = crossing[np.isfinite(crossing)]
     middle = np.median(np.log(known)) if len(known) else np.median(np.log(alphas))
     return tuple(float(a) for a in np.unique([alphas[0], alphas[np.abs(np.log(alphas) - middle).argmin()], alphas[-1]]))
+
+
+def voronoi_cells(places: np.ndarray) -> list[np.ndarray]:
+    """Return the polygon of the plane that is nearest to each point, bounded by four corners far away.
+
+    Parameters
+    ----------
+    places : numpy.ndarray, shape (n, 2)
+        Distinct points.
+
+    Returns
+    -------
+    list of numpy.ndarray, shape (vertices, 2)
+        In the order of the points, vertices in order around each.
+    """
+    middle, size = places.mean(axis=0), 4 * max(float(np.ptp(places, axis=0).max()), 1.0)
+    corners = middle + size * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    diagram = Voronoi(np.vstack([places, corners]))
+    cells = [diagram.vertices[diagram.regions[diagram.point_region[i]]] for i in range(len(places))]
+    angles = [np.arctan2(*(cell - place).T[::-1]) for cell, place in zip(cells, places, strict=True)]
+    return [cell[np.argsort(angle)] for cell, angle in zip(cells, angles, strict=True)]
 
 
 def _table(

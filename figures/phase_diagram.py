@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from scipy.spatial import Voronoi
 
-from ..compare.phase_diagram import LEVELS, budgets, cuts, errors, jamming_hidden, lazy_alpha
+from ..compare.phase_diagram import LEVELS, budgets, cuts, errors, jamming_hidden, lazy_alpha, voronoi_cells
 from .nonlinear_parts import CODE_ALPHA, arguments, checked_grid, foot, power
 from .style import COLUMN_WIDTH, NORMAL, SMALL, style
 
@@ -125,27 +124,6 @@ def _cells(figure: Figure, axes: Axes, error: xr.DataArray) -> tuple[float, floa
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3f}"))
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
     return low, high
-
-
-def voronoi_cells(places: np.ndarray) -> list[np.ndarray]:
-    """Return the polygon of the plane that is nearest to each point, bounded by four corners far away.
-
-    Parameters
-    ----------
-    places : numpy.ndarray, shape (n, 2)
-        Distinct points.
-
-    Returns
-    -------
-    list of numpy.ndarray, shape (vertices, 2)
-        In the order of the points, vertices in order around each.
-    """
-    middle, size = places.mean(axis=0), 4 * max(float(np.ptp(places, axis=0).max()), 1.0)
-    corners = middle + size * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
-    diagram = Voronoi(np.vstack([places, corners]))
-    cells = [diagram.vertices[diagram.regions[diagram.point_region[i]]] for i in range(len(places))]
-    angles = [np.arctan2(*(cell - place).T[::-1]) for cell, place in zip(cells, places, strict=True)]
-    return [cell[np.argsort(angle)] for cell, angle in zip(cells, angles, strict=True)]
 
 
 def _lazy(axes: Axes, lines: dict[float, xr.Dataset]) -> None:

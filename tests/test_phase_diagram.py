@@ -17,10 +17,11 @@ from twinmodes.compare.phase_diagram import (
     lazy_alpha,
     overfitting_band,
     train_samples,
+    voronoi_cells,
 )
 from twinmodes.empirical.gradient_flow import gradient_flow
 from twinmodes.figures.overfitting import draw as draw_overfitting
-from twinmodes.figures.phase_diagram import draw, voronoi_cells
+from twinmodes.figures.phase_diagram import draw
 from twinmodes.problem.images import Images
 from twinmodes.problem.mlp_start import MLPStart
 from twinmodes.problem.net_flow import NetFlow
