@@ -58,7 +58,8 @@ def modified_flow(
     Raises
     ------
     ValueError
-        For another order, a method that does not hold for this start, or a learning rate above the stability threshold
+        For another order, a schedule (the correction depends on the rate in force, so that no time of its own makes up
+        for it), a method that does not hold for this start, or a learning rate above the stability threshold
         at the start or, as predicted, at the end, where no such flow exists.
     RuntimeError
         If the solver fails, with its message.
