@@ -319,6 +319,8 @@ ENTRIES: dict[str, Entry] = (
             ("heckel-yilmaz-relu", "a slower first layer removes the bump of a ReLU network", ("draws",)),
             ("kunin", "how far the kernel moves from unbalanced starts", ("draws",)),
             ("standardising", "standardising the inputs makes a double descent", ("draws",)),
+            ("geiger-jamming", "jamming: satisfiable linear features and networks", ("draws",)),
+            ("geiger-lazy", "feature and lazy learning: exponents in alpha and width", ("draws",)),
         )
     }
     | NONLINEAR_ENTRIES

@@ -118,6 +118,34 @@ def _preset(problem: Options, console: Console, *, long: bool = True) -> str:
 
 ENTRIES: dict[str, Entry] = {
     "lazy-losses": own_entry("the losses of the hinge family", "lazy_losses", "loss_curves", "lazy-losses", long=False),
+    "lazy-error": grid_entry("test error over width and alpha: where feature learning beats lazy", "feature-lazy"),
+    "lazy-variance": grid_entry("variance over starts, and the error of ensembles", "feature-lazy"),
+    "lazy-steps": grid_entry("steps that training takes over width and alpha", "feature-lazy"),
+    "lazy-dynamics": grid_entry("kernel change, loss over time and half-loss time", "feature-lazy"),
+    "lazy-weights": grid_entry("how far the weights move", "feature-lazy"),
+    "lazy-outputs": grid_entry("how outputs grow over time", "feature-lazy"),
+    "lazy-relu": grid_entry("kernel change of ReLU networks, with a branch of its own", "relu"),
+    "lazy-bias": grid_entry("networks with biases and without", "bias"),
+    "lazy-offset": grid_entry("F = alpha (f - f0) beside F = alpha f", "offset"),
+    "lazy-depth": grid_entry("nine hidden layers beside three", "depth"),
+    "lazy-momentum": grid_entry("a softer loss with momentum beside the plain flow", "momentum"),
+    "lazy-adam": grid_entry("gradient flow beside Adam on mini-batches", "adam"),
+    "lazy-pca": grid_entry("variance and ensembles on ten principal components, not on a sphere", "pca"),
+    "lazy-other-data": grid_entry("variance and ensembles on other inputs", "other-data"),
+    "lazy-sanity": grid_entry("how much the step control matters", "steps"),
+    "lazy-samples": grid_entry("variance over starts for several numbers of training rows", "variance"),
+    "lazy-speeds": own_entry(
+        "speed of each hidden layer at the start", "lazy_speeds", "layer_speeds", "lazy-speeds", long=False
+    ),
+    "lazy-kernels": own_entry(
+        "kernels before and after training, and their predictions", "lazy_kernels", "trained_kernels", "lazy-kernels"
+    ),
+    "jamming-transition": own_entry(
+        "unsatisfied samples per weight over samples per weight, networks and linear features",
+        "jamming",
+        "jamming_transition",
+        "jamming-transition",
+    ),
     "jamming-loss": table_entry("losses against unsatisfied samples, after training and a convex read-out"),
     "jamming-counts": table_entry("unsatisfied samples per weight and per unit over samples"),
     "jamming-peak": table_entry("where the test loss peaks over the number of weights, by training step"),

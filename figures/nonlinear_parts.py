@@ -27,6 +27,8 @@ WIDTH_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.2, 1, 1.2)), (0, 
 CODE_ALPHA = r"$\sqrt{h}\,\alpha$"
 ARTICLE_ALPHA = r"$\alpha$"
 DECADES = 2.0  # of a slope that are drawn
+RUN_DIMS = ("alpha", "hidden", "replica")
+SETTINGS = ("images", "net", "flow")
 TINY = 5.6  # points, of the line of arguments
 
 
@@ -195,13 +197,19 @@ def power(value: float) -> str:
     return f"$10^{{{round(exponent)}}}$" if abs(exponent - round(exponent)) < 1e-9 else f"{value:.3g}"
 
 
-def arguments(ds: xr.Dataset) -> str:
-    """Return the arguments that all runs of a Dataset share, from its attribute ``settings``."""
+def arguments(ds: xr.Dataset, *, but: Sequence[str] = ()) -> str:
+    """Return the arguments that all runs of a Dataset share, from its attribute ``settings``.
+
+    ``but`` names fields that vary; so does every further dimension of the runs, with what is zipped to it.
+    """
     try:
         told = json.loads(ds.attrs.get("settings", "{}"))
     except (TypeError, ValueError):
         told = {}
-    images, net, flow = (told.get(key) or {} for key in ("images", "net", "flow"))
+    others = [dim for dim in (ds["status"].dims if "status" in ds else ()) if dim not in RUN_DIMS]
+    varied = {*but, *others, *(name for name in ds.coords if set(ds[name].dims) & set(others))}
+    varied |= {str(name).rpartition(".")[2] for name in varied}
+    images, net, flow = ({k: v for k, v in (told.get(key) or {}).items() if k not in varied} for key in SETTINGS)
     starts = ds.sizes.get("replica", 0)
     said = [
         _joined(_images(images)),

@@ -7,7 +7,17 @@ from collections.abc import Callable
 
 import xarray as xr
 
-from . import advani_saxe, heckel_yilmaz, heckel_yilmaz_relu, kunin, olmin_lindsten, pezeshki, standardising
+from . import (
+    advani_saxe,
+    geiger_jamming,
+    geiger_lazy,
+    heckel_yilmaz,
+    heckel_yilmaz_relu,
+    kunin,
+    olmin_lindsten,
+    pezeshki,
+    standardising,
+)
 
 PUBLISHED: dict[str, Callable[..., xr.Dataset]] = {
     "olmin-lindsten": olmin_lindsten.reproduce,
@@ -17,11 +27,15 @@ PUBLISHED: dict[str, Callable[..., xr.Dataset]] = {
     "heckel-yilmaz-relu": heckel_yilmaz_relu.reproduce,
     "kunin": kunin.reproduce,
     "standardising": standardising.reproduce,
+    "geiger-jamming": geiger_jamming.reproduce,
+    "geiger-lazy": geiger_lazy.reproduce,
 }
 
 __all__ = [
     "PUBLISHED",
     "advani_saxe",
+    "geiger_jamming",
+    "geiger_lazy",
     "heckel_yilmaz",
     "heckel_yilmaz_relu",
     "kunin",
