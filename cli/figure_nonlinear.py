@@ -116,6 +116,8 @@ def _preset(problem: Options, console: Console, *, long: bool = True) -> str:
     return preset
 
 
+WIDTHS = ("width_descent", "width_study", "width-descent")  # one computation, three figures
+
 ENTRIES: dict[str, Entry] = {
     "lazy-losses": own_entry("the losses of the hinge family", "lazy_losses", "loss_curves", "lazy-losses", long=False),
     "lazy-error": grid_entry("test error over width and alpha: where feature learning beats lazy", "feature-lazy"),
@@ -156,4 +158,13 @@ ENTRIES: dict[str, Entry] = {
         "hessian_training",
         "hessian-training",
     ),
+    "phase-diagram": grid_entry(
+        "width and alpha: error of ensembles, lazy lines, where training jams", "phase-diagram"
+    ),
+    "overfitting": grid_entry("test errors over width at three alphas, and where networks just fit", "overfitting"),
+    "width-descent": own_entry(
+        "losses and unsatisfied samples over the number of weights, linearised and trained", *WIDTHS
+    ),
+    "tangent-spectrum": own_entry("spectrum of a finite network's tangent kernel", *WIDTHS),
+    "wide-kernel": own_entry("predictions of the infinitely wide network's kernel", *WIDTHS),
 }

@@ -31,7 +31,9 @@ from . import (
     lazy_weights,
     modes,
     norms,
+    overfitting,
     paths,
+    phase_diagram,
     phase_portraits,
     projections,
     published_advani_saxe,
@@ -52,6 +54,9 @@ from . import (
     training,
     two_mode_counts,
     vector_field,
+    wide_kernel,
+    width_descent,
+    width_spectrum,
 )
 from .style import save
 
@@ -113,6 +118,11 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "geiger-jamming": published_geiger_jamming.draw,
     "hessian-spectra": hessian_spectra.draw,
     "hessian-training": hessian_training.draw,
+    "phase-diagram": phase_diagram.draw,
+    "overfitting": overfitting.draw,
+    "width-descent": width_descent.draw,
+    "tangent-spectrum": width_spectrum.draw,
+    "wide-kernel": wide_kernel.draw,
 }
 
 __all__ = ["FIGURES", "double_descent", "gap", "modes", "phase_portraits", "risk", "save", "vector_field"]

@@ -89,6 +89,11 @@ def _losses(axes: Axes, ds: xr.Dataset, N: xr.DataArray, *, log: bool) -> None:
         axes.plot(x, np.median(values, axis=1), color=look["color"], linewidth=1.0, gid=f"{name} median")
         own = ds[f"trained_{name}"].median("replica")
         axes.plot(x, own, color=look["color"], linestyle=DASHED, linewidth=0.8, gid=f"trained {name}", **TRAINED)
+        if float(own.max()) > top:  # far above everything else
+            axes.annotate(
+                f"to {float(own.max()):.2g}", (x[int(own.argmax())], top), xytext=(7, -1), textcoords="offset points",
+                ha="left", va="top", fontsize=SMALL - 1, color=look["color"],
+            )  # fmt: skip
         level = float(ds[f"wide_{name}"].median())
         axes.axhline(level, color=look["color"], linestyle=(0, (1, 1.5)), linewidth=1.0, gid=f"{name} wide")
     axes.axvline(1.0, color="#999999", linewidth=0.7, zorder=0)
