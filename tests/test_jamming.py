@@ -7,9 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.optimize import least_squares
 from torch.func import grad, jacrev
 
+from twinmodes.compare import jamming
+from twinmodes.compare.jamming import jamming_transition, linear_transition, satisfied_share, transition
+from twinmodes.compare.sweeps.statistics import wilson_interval
 from twinmodes.empirical.gradient_flow import gradient_flow
 from twinmodes.empirical.jamming import end_states
 from twinmodes.empirical.jamming_search import (
@@ -31,6 +35,7 @@ from twinmodes.empirical.levenberg_marquardt import (
     levenberg_marquardt,
 )
 from twinmodes.empirical.mlp import network, outputs
+from twinmodes.figures.jamming_transition import draw as draw_transition
 from twinmodes.problem.images import Images, ImageSample
 from twinmodes.problem.margin_loss import MarginLoss
 from twinmodes.problem.mlp_start import MLPStart
@@ -414,3 +419,92 @@ def test_satisfiable_by_hand():
             with pytest.raises(ValueError):
                 decide(told.pop("X", biased), told.pop("y", both), **told)
             told = {"X": biased, "y": both} | wrong
+
+
+# The transition
+
+
+def made_ends(counts, samples=40):
+    """End states of made-up counts (hidden, replica) at widths 2, 3, ... of 10 h weights."""
+    counts = np.asarray(counts, dtype=float)
+    widths = np.arange(2, 2 + len(counts))
+    return xr.Dataset(
+        {"n_unsatisfied": (("hidden", "replica"), counts)},
+        {"hidden": widths, "parameters": ("hidden", 10 * widths)},
+        attrs={"samples": samples},
+    )
+
+
+def test_the_transition_of_made_up_end_states():
+    """Shares 0, 0, 1/4, 3/4, 1 at widths 2 ... 6: one half is passed between 4 and 5, where P / N is 1 and 0.8."""
+    ds = made_ends([[9, 8, 7, 9], [5, 5, 5, 5], [3, 0, 3, 3], [0, 0, 2, 0], [0, 0, 0, 0]])
+    share = satisfied_share(ds)
+    np.testing.assert_array_equal(share.share, [0, 0, 0.25, 0.75, 1])
+    np.testing.assert_allclose(share.standard_error, np.sqrt(np.array([0, 0, 3, 3, 0]) / 64))
+    low, high = wilson_interval([0, 0, 1, 3, 4], 4)
+    np.testing.assert_array_equal([share.low, share.high], [low, high])
+    place = transition(ds)
+    assert [float(place[name]) for name in ("jammed", "unjammed", "all_jammed", "all_satisfied")] == [4, 5, 3, 6]
+    assert float(place.width) == math.sqrt(20)
+    assert [float(place[name]) for name in ("ratio_low", "ratio_high")] == [0.8, 1.0]
+    assert float(place.ratio) == pytest.approx(math.sqrt(0.8))
+    missing = ds.assign(n_unsatisfied=ds.n_unsatisfied.where(ds.replica < 3))
+    np.testing.assert_array_equal(satisfied_share(missing)["count"], [3] * 5)
+    assert satisfied_share(missing).share[2] == pytest.approx(1 / 3)
+    for never in ([[3, 3], [2, 2]], [[0, 0], [0, 0]]):
+        assert math.isnan(float(transition(made_ends(never)).ratio))
+    with pytest.raises(ValueError, match="replica"):
+        satisfied_share(ds.rename(replica="seed"))
+    with pytest.raises(ValueError, match="samples"):
+        transition(ds.assign_attrs(samples=None))
+
+
+def test_linear_features_follow_cover_and_jump():
+    """Each share lies within four binomial standard errors; the other draws leave more than N samples unsatisfied."""
+    ds = linear_transition([1.5, 2.0, 2.5], weights=12, draws=60, seed=4)
+    print(ds.share.values, ds.cover.values, ds.standard_error.values)
+    assert (np.abs(ds.share - ds.cover) <= 4 * ds.standard_error).all()
+    assert ds.cover.sel(ratio=2.0) == pytest.approx(0.5)
+    unmet = ds.n_unsatisfied.values
+    assert ((unmet == 0) | (unmet > 12)).all() and (unmet == 0).any() and (unmet > 0).any()
+    np.testing.assert_allclose(ds.curve.interp(curve_ratio=[1.5, 2.0, 2.5]), ds.cover)
+    for wrong in ({"ratios": [0.0]}, {"ratios": [1.0], "draws": 0}, {"ratios": [1.0], "weights": 0}):
+        with pytest.raises(ValueError):
+            linear_transition(**wrong)
+
+
+def test_the_figure_s_data_and_panels(tmp_path, monkeypatch):
+    """Two numbers of samples with widths of their own: one is computed and kept, and every seed has its mark."""
+    monkeypatch.setitem(jamming.SIZES, "small", ({24: (3, 8), 32: (3, 9, 10)}, 2, 3, 30))
+    seen = []
+    ds = jamming_transition("small", seed=1, folder=tmp_path, progress=lambda *now: seen.append(now))
+    assert seen[-1] == (6, 6) and ds.start_seed.values.tolist() == [1, 2]
+    one = end_states(Images(samples=32, test=0, labels="random"), jamming.START, [9], seeds=[1, 2], max_iterations=30)
+    np.testing.assert_array_equal(ds.n_unsatisfied.sel(samples=32, hidden=9), one.n_unsatisfied[0])
+    assert ds.n_unsatisfied.sel(samples=24, hidden=9).isnull().all()
+    assert float(ds.samples_per_parameter.sel(samples=24, hidden=3)) == 24 / 42
+    again = jamming_transition("small", seed=1, folder=tmp_path, progress=lambda *now: pytest.fail("computed again"))
+    xr.testing.assert_equal(again, ds)
+    for width in (3.4, 6.9):
+        panels = draw_transition(ds, width=width).axes
+        marks = [line for line in panels[0].lines if line.get_linestyle() == "None"]
+        assert [len(line.get_xdata()) for line in marks] == [4, 6]
+        np.testing.assert_array_equal(marks[1].get_ydata()[:2], ds.unsatisfied_per_parameter.sel(samples=32, hidden=10))
+        assert len(panels) == 3 and len(panels[2].lines[0].get_xdata()) == ds.sizes["ratio"] * 3
+    with pytest.raises(ValueError, match="content"):
+        draw_transition(ds.assign_attrs(content="another"))
+    with pytest.raises(ValueError, match="preset"):
+        jamming_transition("large", folder=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_transition_of_networks_at_512_samples():
+    """N_Delta / N is above 0.4 below the transition and 0 above it; published is P / N* = 1.5."""
+    images = Images(samples=512, test=0, labels="random")
+    start = MLPStart(hidden_layers=2, activation="swish", convention="article")
+    below = end_states(images, start, [11], seeds=[0, 1], max_iterations=300)
+    above = end_states(images, start, [17], seeds=[0, 1], max_iterations=1000)
+    print(below.unsatisfied_per_parameter.values, above.iterations.values)
+    assert 512 / float(below.parameters[0]) > 1.7 and 512 / float(above.parameters[0]) < 1.3
+    assert (below.unsatisfied_per_parameter > 0.4).all() and (below.status != "satisfied").all()
+    assert (above.n_unsatisfied == 0).all() and (above.status == "satisfied").all()
