@@ -65,7 +65,7 @@ def over_width(
 def width_ticks(axes: Axes, widths: Any) -> None:
     """Put ticks on a log axis at the widths themselves."""
     widths = np.asarray(widths)
-    axes.xaxis.set_major_locator(FixedLocator(widths[:: max(1, len(widths) // 6)].tolist()))
+    axes.xaxis.set_major_locator(FixedLocator(widths[:: -(-len(widths) // 7)].tolist()))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -67,8 +67,9 @@ def draw(dataset: xr.Dataset, *, width: float = COLUMN_WIDTH) -> Figure:
         width_ticks(axes, ds.hidden.values)
         for slope, shift in ((slopes[0], 1 / 1.6), (slopes[-1], 1.6)):
             slope_guide(axes, slope, shift=shift)
-        axes.legend(loc="upper right")
+        figure.legend(loc="outside upper left", ncols=len(rows), borderaxespad=0.2)
         axes.set_xlim(right=float(ds.hidden.max()) * 2.0)
+        axes.set_ylim(bottom=axes.get_ylim()[0] / 2)
         alpha = float(ds.alpha[-1])
         foot(
             figure,

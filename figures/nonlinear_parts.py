@@ -164,11 +164,13 @@ def slope_guide(axes: Axes, slope: Slope, *, shift: float = 1.6, color: str = "#
     said = f"{text}{number(slope.exponent)}"
     if np.isfinite(slope.low) and np.isfinite(slope.high):
         said += f"\n[{number(slope.low)}, {number(slope.high)}]"
-    right = corner[0] == x[1]
+    if corner[0] == x[1]:
+        place, offset, align = (corner[0], math.sqrt(y[0] * y[1])), (3, 0), ("left", "center")
+    else:  # beside an axis there is no room: below the level side
+        place, offset, align = (centre, corner[1]), (0, -3), ("center", "top")
     axes.annotate(
-        said, (corner[0], math.sqrt(y[0] * y[1])), xytext=(3 if right else -3, 0), textcoords="offset points",
-        ha="left" if right else "right", va="center", fontsize=SMALL - 1, color=color, zorder=6, gid="slope",
-        linespacing=0.95,
+        said, place, xytext=offset, textcoords="offset points", ha=align[0], va=align[1], fontsize=SMALL - 1,
+        color=color, zorder=6, gid="slope", linespacing=0.95,
     )  # fmt: skip
 
 

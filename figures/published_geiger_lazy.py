@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .lazy_panels import letter, measured, width_ticks
-from .nonlinear_parts import CODE_ALPHA, WIDTH_DASHES, WIDTH_MARKERS, Slope, log_axes, slope_guide
+from .nonlinear_parts import CODE_ALPHA, WIDTH_DASHES, WIDTH_MARKERS, Slope, log_axes, number, power, slope_guide
 from .published import COLORS, checked, met
 from .style import FULL_WIDTH, header, style
 
-FEATURE, LAZY = (0.0, 2e-3), (1e3, np.inf)
+FEATURE, LAZY = (0.0, 0.02), (1e3, np.inf)
 
 
 def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
@@ -52,23 +52,26 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
 def _depths(axes: Axes, ds: xr.Dataset) -> None:
     for i, layers in enumerate(ds.layers.values):
         each = ds.kernel.sel(layers=layers)
-        axes.plot(ds.alpha, each.mean("replica"), label=f"$L$ = {layers}", **_look(i))
-        slope_guide(axes, measured(each, FEATURE), shift=2.5 if i == len(ds.layers) - 1 else 1 / 2.5)
+        slope = measured(each, FEATURE)
+        told = f"{number(slope.exponent)} [{number(slope.low)}, {number(slope.high)}]"
+        axes.plot(ds.alpha, each.mean("replica"), label=f"$L$ = {layers}: {told}", **_look(i))
+    slope_guide(axes, measured(ds.kernel.isel(layers=-1), FEATURE), shift=3.0)
     slope_guide(axes, measured(ds.kernel.isel(layers=-1), LAZY), shift=4.0)
     axes.axhline(1.0, color="#888888", linewidth=0.6, zorder=1)
     log_axes(axes, CODE_ALPHA, r"$\|\Delta\Theta\| / \|\Theta_0\|$")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", title="exponents where features are learned", alignment="left")
+    axes.set_ylim(bottom=axes.get_ylim()[0] / 30)
 
 
 def _variances(axes: Axes, ds: xr.Dataset) -> None:
     lazy = ds.variance.isel(width_alpha=-1)
-    axes.plot(ds.hidden, lazy, label=f"digits, $L$ = 3, {CODE_ALPHA} = {float(lazy.width_alpha):g}", **_look(0))
-    _fitted(axes, ds.hidden.values, lazy.values, 1 / 1.8)
+    axes.plot(ds.hidden, lazy, label=f"digits, $L$ = 3, {CODE_ALPHA} = {power(float(lazy.width_alpha))}", **_look(0))
+    _fitted(axes, ds.hidden.values, lazy.values, 1.8)
     linear = ds.linear_variance.isel(start_set=0)
     axes.plot(ds.linear_hidden, linear, label="linear networks", **_look(1))
-    _fitted(axes, ds.linear_hidden.values, linear.values, 1.8)
+    _fitted(axes, ds.linear_hidden.values, linear.values, 1.4)
     log_axes(axes, "width $h$", r"Var $[\alpha(f - f_0)]$")
-    width_ticks(axes, np.unique([*ds.hidden.values, *ds.linear_hidden.values])[::2])
+    width_ticks(axes, np.unique([*ds.hidden.values, *ds.linear_hidden.values]))
     axes.set_xlim(right=float(ds.linear_hidden.max()) * 3)
     axes.legend(loc="lower left")
 
@@ -101,7 +104,7 @@ def _crossings(axes: Axes, ds: xr.Dataset) -> None:
     ):
         _fitted(axes, x, y, shift)
     log_axes(axes, "width $h$", r"$\alpha$ where $\|\Delta\Theta\| = \|\Theta_0\|$")
-    width_ticks(axes, np.unique([*ds.hidden.values, *ds.linear_hidden.values])[::2])
+    width_ticks(axes, np.unique([*ds.hidden.values, *ds.linear_hidden.values]))
     axes.set_xlim(right=float(ds.linear_hidden.max()) * 3)
     axes.legend(loc="lower left")
 

@@ -23,9 +23,10 @@ from .geiger_linear import linear_networks, variance_slope
 from .table import Row, table
 
 IMAGES = Images(samples=32, test=200)
+WIDE_IMAGES = Images(samples=64, test=1000)  # errors of ensembles need many test rows
 FLOW = NetFlow(kernel_rows=48, growth=1.3)
 HIDDEN, LAYERS, WIDTHS, DEEP = 32, (1, 2, 3), (32, 64, 128), 3
-FEATURE, BETWEEN, LAZY = (1e-4, 1e-3), (0.1, 1.0, 10.0), (1e3, 1e4, 1e5)
+FEATURE, BETWEEN, LAZY = (1e-3, 1e-2), (0.1, 1.0, 10.0), (1e3, 1e4, 1e5)
 AROUND, FAR = (0.3, 1.0, 3.0, 10.0), 1e4
 DRAWS = 20
 RANGES = {"feature": (FEATURE[0], FEATURE[-1]), "lazy": (LAZY[0], LAZY[-1])}
@@ -45,7 +46,7 @@ def by_width(
     *, seed: int = 0, draws: int = DRAWS, widths: Any = WIDTHS, alphas: Any = (*AROUND, FAR), layers: int = DEEP
 ) -> xr.Dataset:
     """Train networks of several widths at alphas about the crossing, and far on the lazy side."""
-    sample = IMAGES.sample(seed)
+    sample = WIDE_IMAGES.sample(seed)
     runs = [
         gradient_flow(
             sample,
@@ -61,7 +62,7 @@ def by_width(
 
 def depth_rows(layers: int, run: xr.Dataset) -> tuple[list[Row], dict[str, xr.Dataset]]:
     """Return the table's rows of one depth, and the fits by name."""
-    kernel, weights = each_kernel_change(run), each_weight_change(run)
+    kernel, weights = each_kernel_change(run, runs="satisfied"), each_weight_change(run, runs="satisfied")
     fits = {
         "kernel, feature": exponent(kernel, over=RANGES["feature"]),
         "kernel, lazy": exponent(kernel, over=RANGES["lazy"]),
