@@ -67,6 +67,8 @@ def dask_workers(count: int | None, scheduler: str | None, say: Callable[[str], 
         "distributed.comm.timeouts.connect": "30s",
         # A killed worker is replaced; dask gives its place up if the new one, which loads torch, is not there by then.
         "distributed.deploy.lost-worker-timeout": "10 minutes",
+        # dask has freed memory given back at once; nets of many short steps would spend half their time on that.
+        "distributed.nanny.pre-spawn-environ": {f"{name}_NUM_THREADS": 1 for name in ("OMP", "MKL", "OPENBLAS")},
         # Logs of every task would let the client's memory grow with the sweep.
         "distributed.admin.log-length": 100,
         "distributed.admin.low-level-log-length": 100,
