@@ -45,7 +45,10 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
         _crossings(panels[3], ds)
         for name, axes in zip("abcd", panels, strict=True):
             letter(axes, f"({name})")
-        header(figure, f"Feature and lazy learning, {ds.attrs['draws']} starts; {met(ds)}.", [], 1)
+        text = (
+            f"Feature and lazy learning, {ds.attrs['draws']} starts; {met(ds)}. (a) has the exponents of small alphas."
+        )
+        header(figure, text, [], 1)
     return figure
 
 
@@ -59,7 +62,7 @@ def _depths(axes: Axes, ds: xr.Dataset) -> None:
     slope_guide(axes, measured(ds.kernel.isel(layers=-1), LAZY), shift=4.0)
     axes.axhline(1.0, color="#888888", linewidth=0.6, zorder=1)
     log_axes(axes, CODE_ALPHA, r"$\|\Delta\Theta\| / \|\Theta_0\|$")
-    axes.legend(loc="lower left", title="exponents where features are learned", alignment="left")
+    axes.legend(loc="lower left")
     axes.set_ylim(bottom=axes.get_ylim()[0] / 30)
 
 
