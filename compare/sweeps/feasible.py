@@ -14,11 +14,10 @@ from .recipes import common_record, descent_of, start_of, teacher_of
 from .recipes_nonlinear import flow_of, images_of, net_of
 from .values import label
 
-PLAIN = ("frozen", "schedule")
 ABLE = {  # what each side can follow, as its own refusals have it
     "recursion": ("batch", "momentum", "weight_decay", "frozen", "schedule", "measure"),
-    "flow": PLAIN,
-    "modified": PLAIN,
+    "flow": ("frozen", "schedule"),
+    "modified": ("frozen",),
     "mean-flow": ("batch", "frozen", "schedule"),
     "trained": ("optimizer", "batch", "momentum", "weight_decay", "frozen", "schedule", "measure"),
 }
