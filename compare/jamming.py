@@ -133,7 +133,7 @@ def linear_transition(ratios: Any = RATIOS, *, weights: int = WEIGHTS, draws: in
     Returns
     -------
     xarray.Dataset
-        ``share`` (ratio) that linear programming finds satisfiable, with ``standard_error`` (binomial, of Cover's
+        ``share`` (ratio) that linear programming finds satisfiable, with ``share_error`` (binomial, of Cover's
         fraction), ``low`` and ``high`` (Wilson, 95%), ``cover``, the exact fraction, and ``n_unsatisfied`` (ratio,
         draw) of the least quadratic hinge; ``curve`` (curve_ratio), the exact fraction at every P between.
 
@@ -165,7 +165,7 @@ def linear_transition(ratios: Any = RATIOS, *, weights: int = WEIGHTS, draws: in
     return xr.Dataset(
         {
             "share": ("ratio", satisfied / draws, {"units": "1", "long_name": "share of satisfiable draws"}),
-            "standard_error": ("ratio", np.sqrt(cover * (1 - cover) / draws)),
+            "share_error": ("ratio", np.sqrt(cover * (1 - cover) / draws)),
             "low": ("ratio", low),
             "high": ("ratio", high),
             "curve": (

@@ -13,6 +13,7 @@ from torch.func import grad, jacrev
 
 from twinmodes.compare import jamming
 from twinmodes.compare.jamming import jamming_transition, linear_transition, satisfied_share, transition
+from twinmodes.compare.published import PUBLISHED, geiger_jamming
 from twinmodes.compare.sweeps.statistics import wilson_interval
 from twinmodes.empirical.gradient_flow import gradient_flow
 from twinmodes.empirical.jamming import end_states
@@ -35,6 +36,7 @@ from twinmodes.empirical.levenberg_marquardt import (
     levenberg_marquardt,
 )
 from twinmodes.empirical.mlp import network, outputs
+from twinmodes.figures import FIGURES
 from twinmodes.figures.jamming_transition import draw as draw_transition
 from twinmodes.problem.images import Images, ImageSample
 from twinmodes.problem.margin_loss import MarginLoss
@@ -462,8 +464,8 @@ def test_the_transition_of_made_up_end_states():
 def test_linear_features_follow_cover_and_jump():
     """Each share lies within four binomial standard errors; the other draws leave more than N samples unsatisfied."""
     ds = linear_transition([1.5, 2.0, 2.5], weights=12, draws=60, seed=4)
-    print(ds.share.values, ds.cover.values, ds.standard_error.values)
-    assert (np.abs(ds.share - ds.cover) <= 4 * ds.standard_error).all()
+    print(ds.share.values, ds.cover.values, ds.share_error.values)
+    assert (np.abs(ds.share - ds.cover) <= 4 * ds.share_error).all()
     assert ds.cover.sel(ratio=2.0) == pytest.approx(0.5)
     unmet = ds.n_unsatisfied.values
     assert ((unmet == 0) | (unmet > 12)).all() and (unmet == 0).any() and (unmet > 0).any()
@@ -495,6 +497,41 @@ def test_the_figure_s_data_and_panels(tmp_path, monkeypatch):
         draw_transition(ds.assign_attrs(content="another"))
     with pytest.raises(ValueError, match="preset"):
         jamming_transition("large", folder=tmp_path)
+
+
+def test_the_published_table_and_its_figure(monkeypatch):
+    """Made-up ends of the networks are met where they are as published, and not where all of them are jammed."""
+    widths = list(geiger_jamming.WIDTHS)
+    parameters = [h * 10 + h * h + h for h in widths]
+    assert 512 / parameters[1] == pytest.approx(1.64, abs=0.005)
+
+    def ends(per_parameter):
+        unmet = np.round(np.asarray(per_parameter) * np.array(parameters)[:, None])
+        return xr.Dataset(
+            {
+                "n_unsatisfied": (("hidden", "replica"), unmet),
+                "unsatisfied_per_parameter": (("hidden", "replica"), unmet / np.array(parameters)[:, None]),
+                "status": (("hidden", "replica"), np.where(unmet > 0, "budget", "satisfied")),
+            },
+            {"hidden": widths, "parameters": ("hidden", parameters)},
+            attrs={"samples": 512, "tolerance": 1e-5, "settings": "{}"},
+        )
+
+    published = [[0.7] * 8, [0.6, 0.5, 0.7, 0.6] * 2, [0.3] + [0.0] * 7, [0.0] * 8, [0.0] * 8, [0.0] * 8]
+    monkeypatch.setattr(geiger_jamming, "networks", lambda **_: ends(published))
+    ds = PUBLISHED["geiger-jamming"](draws=12)
+    network = ds.setup.values == geiger_jamming.NETWORK
+    assert network.sum() == 5 and ds.met.values[network].all()
+    exact = [str(q).startswith("Cover") for q in ds.quantity.values]
+    assert sum(exact) == 5 and ds.met.values[exact].all()
+    assert float(ds.transition_ratio) == pytest.approx(512 / math.sqrt(parameters[1] * parameters[2]))
+    for width in (3.4, 6.9):
+        panels = FIGURES["geiger-jamming"](ds, width=width).axes
+        crosses = [line for axes in panels for line in axes.lines if line.get_marker() == "x"]
+        assert len(panels) == 3 and len(crosses) == 5 + 4
+    monkeypatch.setattr(geiger_jamming, "networks", lambda **_: ends([[0.9] * 8] * 5 + [[0.0] * 8]))
+    worse = PUBLISHED["geiger-jamming"](draws=12)
+    assert worse.met.values[network].tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.slow

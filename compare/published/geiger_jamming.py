@@ -73,7 +73,7 @@ def reproduce(*, seed: int = 0, draws: int = DRAWS) -> xr.Dataset:
         cell = linear.sel(ratio=ratio, method="nearest")
         rows.append(Row(LINEAR, f"Cover's fraction, P/N = {ratio:g}", printed, float(cell.cover)))
         rows.append(
-            Row(LINEAR, f"satisfiable draws, P/N = {ratio:g}", printed, float(cell.share), float(cell.standard_error))
+            Row(LINEAR, f"satisfiable draws, P/N = {ratio:g}", printed, float(cell.share), float(cell.share_error))
         )
     unmet = linear.n_unsatisfied.values
     beyond = np.mean(unmet[unmet > 0] >= WEIGHTS)
@@ -96,12 +96,16 @@ def reproduce(*, seed: int = 0, draws: int = DRAWS) -> xr.Dataset:
         network_share=share.share,
     )
     places = place.rename({name: f"transition_{name}" for name in place.data_vars})
-    return found.merge(places).merge(table(rows)).assign_attrs(
-        content="geiger-jamming",
-        source="Geiger et al., arXiv 1809.09349; Spigler et al., arXiv 1810.09665; Cover (1965)",
-        seed=seed,
-        draws=draws,
-        samples=SAMPLES,
-        tolerance=ends.attrs["tolerance"],
-        settings=ends.attrs["settings"],
+    return (
+        found.merge(places)
+        .merge(table(rows))
+        .assign_attrs(
+            content="geiger-jamming",
+            source="Geiger et al., arXiv 1809.09349; Spigler et al., arXiv 1810.09665; Cover (1965)",
+            seed=seed,
+            draws=draws,
+            samples=SAMPLES,
+            tolerance=ends.attrs["tolerance"],
+            settings=ends.attrs["settings"],
+        )
     )
