@@ -82,18 +82,19 @@ def draw(dataset: xr.Dataset, *, count: str = "trained", width: float = FULL_WID
 def _losses(axes: Axes, ds: xr.Dataset, N: xr.DataArray, *, log: bool) -> None:
     """Draw both losses over N/P: each start, medians as lines, those of the networks themselves, infinite width."""
     x = N.values / ds.attrs["samples"]
-    top = 1.08 * max(float(ds["loss"].max()), float(ds["loss_test"].max()))
+    shown = [
+        ds["loss"],
+        ds["loss_test"],
+        ds["trained_loss"].median("replica"),
+        ds["trained_loss_test"].median("replica"),
+    ]
+    top = 1.08 * max(float(values.max()) for values in shown)
     for name, look in (("loss", TRAIN), ("loss_test", TEST)):
         values = ds[name].transpose("hidden", "replica").values
         axes.plot(np.repeat(x, values.shape[1]), values.ravel(), linestyle="none", alpha=0.55, gid=name, **look)
         axes.plot(x, np.median(values, axis=1), color=look["color"], linewidth=1.0, gid=f"{name} median")
         own = ds[f"trained_{name}"].median("replica")
         axes.plot(x, own, color=look["color"], linestyle=DASHED, linewidth=0.8, gid=f"trained {name}", **TRAINED)
-        if float(own.max()) > top:  # far above everything else
-            axes.annotate(
-                f"to {float(own.max()):.2g}", (x[int(own.argmax())], top), xytext=(7, -1), textcoords="offset points",
-                ha="left", va="top", fontsize=SMALL - 1, color=look["color"],
-            )  # fmt: skip
         level = float(ds[f"wide_{name}"].median())
         axes.axhline(level, color=look["color"], linestyle=(0, (1, 1.5)), linewidth=1.0, gid=f"{name} wide")
     axes.axvline(1.0, color="#999999", linewidth=0.7, zorder=0)
@@ -133,9 +134,10 @@ def _counts(axes: Axes, ds: xr.Dataset, N: xr.DataArray, *, log: bool) -> None:
         left = (ds[name] / N).transpose("hidden", "replica").values.ravel()
         drawn = left > 0 if log else np.isfinite(left)
         axes.plot(x[drawn], left[drawn], linestyle="none", gid=name, **{"color": TRAIN["color"], **look})
+        if log:
+            mark_zeros(axes, x, left, TRAIN["color"] if name == "n_unsatisfied" else "black")
         if log and name == "n_unsatisfied":
             axes.set_ylim(bottom=0.5 * left[drawn].min() if drawn.any() else 1e-3)
-            mark_zeros(axes, x, left, TRAIN["color"])
     axes.axvline(1.0, color="#999999", linewidth=0.7, zorder=0)
     axes.set_xlabel("$P/N$")
     axes.set_ylabel(r"$N_\Delta/N$")
