@@ -33,7 +33,7 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
     with style():
         narrow = width < 5
         figure = Figure(figsize=(width, 4.4 if narrow else 4.9), layout="constrained")
-        grid = figure.subplots(2, 2)
+        grid, image = figure.subplots(2, 2), None
         for i, moment in enumerate(ds.moment.values):
             axes = grid[0, i]
             gram = ds.gram.isel(activation=0).sel(moment=moment)
@@ -52,6 +52,7 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
                 if not narrow
                 else f"({'ab'[i]}) {moment}",
             )
+        assert image is not None
         bar = figure.colorbar(image, ax=grid[0, :].tolist(), pad=0.02, aspect=25)
         bar.set_label("kernel / rms")
         for i, name in enumerate(ds.activation.values):

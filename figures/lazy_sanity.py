@@ -46,6 +46,9 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
                 right.plot(ds.alpha, steps, **(look | {"linestyle": dash, "label": f"$h$ = {h}, {told[i]:g}"}))
         log_axes(left, CODE_ALPHA, "rms difference of test $F$, relative")
         log_axes(right, CODE_ALPHA, "steps to the end")
+        low, high = left.get_ylim()
+        if high < 4 * low:  # equal values would leave no axis
+            left.set_ylim(low / 2, high * 2)
         for one, color in zeros:
             mark_zeros(left, gap.alpha, one, color)
         right.legend(title="tolerance")

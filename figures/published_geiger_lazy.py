@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -86,7 +88,7 @@ def _fitted(axes: Axes, x: np.ndarray, y: np.ndarray, shift: float) -> None:
 
 def _linear(axes: Axes, ds: xr.Dataset) -> None:
     for i, h in enumerate(ds.linear_hidden.values):
-        look = _look(i) | {"marker": ""}
+        look: dict[str, Any] = _look(i) | {"marker": ""}
         axes.plot(ds.linear_alpha, ds.linear_change.sel(linear_hidden=h), label=f"$h$ = {h}", **look)
     axes.axhline(1.0, color="#888888", linewidth=0.6, zorder=1)
     log_axes(axes, CODE_ALPHA, r"$\|\Delta\Theta\| / \|\Theta_0\|$, linear")
@@ -112,7 +114,7 @@ def _crossings(axes: Axes, ds: xr.Dataset) -> None:
     axes.legend(loc="lower left")
 
 
-def _look(i: int) -> dict:
+def _look(i: int) -> dict[str, Any]:
     return {
         "color": COLORS[i], "linestyle": WIDTH_DASHES[i], "marker": WIDTH_MARKERS[i], "markersize": 3,
         "markerfacecolor": "white", "linewidth": 1.2,
