@@ -519,7 +519,7 @@ def test_the_published_table_and_its_figure(monkeypatch):
 
     published = [[0.7] * 8, [0.6, 0.5, 0.7, 0.6] * 2, [0.3] + [0.0] * 7, [0.0] * 8, [0.0] * 8, [0.0] * 8]
     monkeypatch.setattr(geiger_jamming, "networks", lambda **_: ends(published))
-    ds = PUBLISHED["geiger-jamming"](draws=12)
+    ds = PUBLISHED["geiger-jamming"](draws=2)
     network = ds.setup.values == geiger_jamming.NETWORK
     assert network.sum() == 5 and ds.met.values[network].all()
     exact = [str(q).startswith("Cover") for q in ds.quantity.values]
@@ -530,7 +530,7 @@ def test_the_published_table_and_its_figure(monkeypatch):
         crosses = [line for axes in panels for line in axes.lines if line.get_marker() == "x"]
         assert len(panels) == 3 and len(crosses) == 5 + 4
     monkeypatch.setattr(geiger_jamming, "networks", lambda **_: ends([[0.9] * 8] * 5 + [[0.0] * 8]))
-    worse = PUBLISHED["geiger-jamming"](draws=12)
+    worse = PUBLISHED["geiger-jamming"](draws=2)
     assert worse.met.values[network].tolist() == [True, False, False, False, False]
 
 
