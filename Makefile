@@ -7,13 +7,14 @@ PACKAGES := problem theory empirical compare figures cli
 OUT ?= out
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help demo test test-slow bench format clean
+.PHONY: help demo test test-slow bench gallery format clean
 
 help:
 	@echo "make demo       install into $(VENV), run the default problem and the real data set into $(OUT)/"
 	@echo "make test       install, then ruff, pyright and the quick tests"
 	@echo "make test-slow  install, then the slow tests"
 	@echo "make bench      install, then print the speed ratios"
+	@echo "make gallery    install, then draw published results and nonlinear networks into $(OUT)/gallery (an hour)"
 	@echo "make format     let ruff format the code"
 
 $(VENV)/.made:
@@ -45,6 +46,18 @@ test-slow: $(VENV)/.developing
 
 bench: $(VENV)/.developing
 	$(BIN)/python -m benchmarks
+
+# A figure whose published numbers are not met is drawn, and fails the target at the end.
+gallery: $(VENV)/.developing
+	@failed=; for name in $$($(BIN)/python -c "$$GALLERY"); do \
+		$(BIN)/twinmodes figure $$name --out $(OUT)/gallery/$$name.png || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "not met or failed:$$failed"; exit 1; }
+
+define GALLERY
+from twinmodes.cli.figure import ENTRIES
+print(*[name for name, entry in ENTRIES.items() if entry.presets or entry.text.startswith("published")])
+endef
+export GALLERY
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
