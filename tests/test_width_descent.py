@@ -45,7 +45,7 @@ def loss(f, y):
 def test_outputs_follow_the_flow_of_the_kernel_in_mid_course():
     """df/dt = -K l'(f) / P in the outputs themselves, by another method, from f0 that is not subtracted."""
     time = 3.0
-    ds = width_descent(SAMPLE, [3, 24], seeds=1, time=time)
+    ds = width_descent(SAMPLE, [3, 24], seeds=1, time=time, reached=0.2)
     y, P = SAMPLE.y, SAMPLE.samples
     start = start_of(24)
     w = start.weights(SAMPLE.dim, 1)
@@ -65,7 +65,7 @@ def test_outputs_follow_the_flow_of_the_kernel_in_mid_course():
         assert 0.05 * loss(f0[:P], y) < loss(f, y) < 0.8 * loss(f0[:P], y)  # in mid-course
         assert float(told[f"{name}loss"]) == pytest.approx(loss(f, y), rel=1e-7)
         assert float(told[f"{name}loss_test"]) == pytest.approx(loss(f_test, SAMPLE.y_test), rel=1e-7)
-        assert int(told[f"{name}n_unsatisfied"]) == np.sum(0.5 - f * y > 1e-3)
+        assert int(told[f"{name}n_unsatisfied"]) == np.sum(0.5 - f * y > 0.2) < np.sum(f * y < 0.5)
     # some hundred steps of LSODA, whose tolerance is 1e-10 of coefficients of order 1, times a kernel of order 10
     np.testing.assert_allclose(ds.wide_output[0], f, atol=1e-7)
     np.testing.assert_allclose(ds.wide_output_test[0], f_test, atol=1e-7)
