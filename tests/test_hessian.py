@@ -9,7 +9,7 @@ import torch
 from twinmodes.empirical.gradient_flow import gradient_flow
 from twinmodes.empirical.hessian import hessian_spectrum, spectrum_over_training, split_hessian
 from twinmodes.problem.activations import unit_factor
-from twinmodes.problem.images import Images
+from twinmodes.problem.images import Images, ImageSample
 from twinmodes.problem.margin_loss import KINDS, MarginLoss
 from twinmodes.problem.mlp_start import MLPStart
 from twinmodes.problem.net_flow import NetFlow
@@ -127,6 +127,14 @@ def test_a_wide_network_s_first_part_needs_no_matrix_of_all_weights():
     assert found.sizes["order"] > 6000 and int(found.rank_found[0]) == int(found.n_unsatisfied)
     with pytest.raises(ValueError, match=r"at most 6000 weights, got 10400; .*parts=\('H0',\)"):
         hessian_spectrum(start, w, SAMPLE)
+
+
+def test_rounding_adds_no_rank():
+    """Each sample twice: half as many directions as unsatisfied samples, the others zero within rounding only."""
+    twice = ImageSample(np.vstack([SAMPLE.X] * 2), np.hstack([SAMPLE.y] * 2))
+    start = MLPStart(12, 2, "softplus", alpha=8.0, subtract=False)
+    found = hessian_spectrum(start, start.weights(SAMPLE.dim, 0), twice, parts=["H0"])
+    assert int(found.rank_found[0]) == int(found.n_unsatisfied) // 2 == int(found.rank_bound) // 2 > 4
 
 
 def test_nothing_is_left_of_the_first_part_when_all_is_satisfied():

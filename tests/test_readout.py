@@ -9,7 +9,7 @@ from scipy.optimize import linprog, minimize
 
 from twinmodes.empirical.hessian import hessian_spectrum
 from twinmodes.empirical.mlp import network, outputs
-from twinmodes.empirical.readout import _trained, readout_over_training, solve_readout
+from twinmodes.empirical.readout import _line_minimum, _trained, readout_over_training, solve_readout
 from twinmodes.problem.images import Images
 from twinmodes.problem.margin_loss import MarginLoss
 from twinmodes.problem.mlp_start import MLPStart
@@ -71,6 +71,24 @@ def test_an_unsatisfied_minimum_holds_more_samples_than_weights():
     np.testing.assert_allclose(again.weights, end.weights, rtol=1e-9)
 
 
+def test_steps_end_at_the_lowest_point_of_their_line():
+    """Against a scan: the loss along a line has kinks on both sides of its minimum."""
+    inside = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        force, moved = rng.standard_normal((2, 30))
+        moved = moved if np.maximum(force, 0) @ moved > 0 else -moved  # downhill
+        t = _line_minimum(force, moved)
+
+        def loss(t, force=force, moved=moved):
+            return (np.maximum(force - np.asarray(t)[..., None] * moved, 0) ** 2).sum(axis=-1)
+
+        grid = np.linspace(0, 4 * t, 4001)
+        assert loss(t) <= loss(grid).min() + 1e-12 * loss(0)
+        inside += bool(((force > 0) != (force - t * moved > 0)).any())
+    assert inside > 20  # most lines pass kinks before they end
+
+
 def test_nothing_moves_where_nothing_pulls():
     A, y = problem(5, 3)
     far = solve_readout(A * 0 + y[:, None], y, start=np.full(3, 2.0))
@@ -114,6 +132,7 @@ def test_experiment_is_its_parts():
     one = ds.isel(seed=1, step=1)
     force = 1 - SAMPLE.y * (hidden @ end.weights / 3)
     assert float(one.n_unsatisfied) == (force > 1e-6).sum() > 9
+    assert float(one.n_touching) == (force >= -1e-6).sum()
     assert float(one.loss) == pytest.approx((np.maximum(force, 0) ** 2).mean() / 2, rel=1e-12)
     full = np.concatenate([w[:45].numpy(), end.weights])
     told = hessian_spectrum(START, full, SAMPLE, quadratic, block="readout", parts=["H0"])
@@ -136,6 +155,7 @@ def test_trained_features_separate_what_random_ones_cannot():
     ds = readout_over_training(SAMPLE, start, steps=[0, 400], seeds=[0, 1, 2], learning_rate=0.02)
     random, trained = ds.isel(step=0), ds.isel(step=1)
     assert (random.n_unsatisfied > start.hidden).all() and (trained.n_unsatisfied == 0).all()
+    assert (trained.n_touching > 0).all()  # the last step ends where the last sample is satisfied
     assert (trained.loss < 1e-20).all() and (random.loss > 1e-3).all()
 
 

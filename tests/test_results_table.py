@@ -170,6 +170,8 @@ def test_rows_nearest_to_jamming(tmp_path):
     # P = 40, h = 10: (40 - 20) / 10 at first and (40 - 20 - 10) / 10 at the end; below 1 no row is taken
     assert ratio[picked].tolist() == [2.0, 2.0, 1.0]
     assert len(nearly_jammed(rows, least_loss=0.9)) == 0
+    near = read_results(table(tmp_path / "near.csv", "110,1,10,90,0,9,0.5,1", "110,1,10,90,0,14,0.5,1"))
+    assert nearly_jammed(near).tolist() == [1]
     for count in (1, 4, 50):
         spread = rows_by_loss(rows, 0, count=count)
         loss = rows.train_loss.values[spread]
