@@ -84,11 +84,11 @@ def transition(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``jammed`` and ``unjammed``: the first neighbouring widths where the satisfied share passes one half, and
-        ``width``, their geometric mean; ``ratio_low``, ``ratio_high`` and ``ratio``: P / N at the wider, at the
-        narrower, and their geometric mean, the estimate of P / N*. ``all_jammed`` is the largest width that jams from
-        every seed while all smaller ones do, ``all_satisfied`` the smallest from which on no run jams. NaN where the
-        widths do not hold it.
+        ``jammed`` and ``unjammed``: the first neighbouring widths where the satisfied share passes one half (below it,
+        and at it or above), and ``width``, their geometric mean; ``ratio_low`` and ``ratio_high``: P / N at the wider
+        and at the narrower; ``ratio``, the estimate of P / N*, where the share is one half by linear interpolation in
+        log N between the two. ``all_jammed`` is the largest width that jams from every seed while all smaller ones do,
+        ``all_satisfied`` the smallest from which on no run jams. NaN where the widths do not hold it.
 
     Raises
     ------
@@ -104,11 +104,12 @@ def transition(ds: xr.Dataset) -> xr.Dataset:
     found = dict.fromkeys(PLACES, math.nan)
     if len(above) and above[0] > 0:
         at = above[0]
+        part = (0.5 - values[at - 1]) / (values[at] - values[at - 1])
         found |= {"jammed": widths[at - 1], "unjammed": widths[at], "width": math.sqrt(widths[at - 1] * widths[at])}
         found |= {
             "ratio_low": ratios[at],
             "ratio_high": ratios[at - 1],
-            "ratio": math.sqrt(ratios[at] * ratios[at - 1]),
+            "ratio": ratios[at - 1] * (ratios[at] / ratios[at - 1]) ** part,
         }
     first, last = none[0] if len(none) else len(values), every[-1] if len(every) else -1
     if first > 0:

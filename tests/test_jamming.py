@@ -449,7 +449,9 @@ def test_the_transition_of_made_up_end_states():
     assert [float(place[name]) for name in ("jammed", "unjammed", "all_jammed", "all_satisfied")] == [4, 5, 3, 6]
     assert float(place.width) == math.sqrt(20)
     assert [float(place[name]) for name in ("ratio_low", "ratio_high")] == [0.8, 1.0]
-    assert float(place.ratio) == pytest.approx(math.sqrt(0.8))
+    assert float(place.ratio) == pytest.approx(math.sqrt(0.8))  # half way between the shares, so half way in log N
+    at_half = transition(made_ends([[9, 8], [5, 0], [0, 0]]))  # shares 0, 1/2, 1: the middle width itself
+    assert float(at_half.ratio) == pytest.approx(40 / 30) and float(at_half.ratio_high) == 2
     missing = ds.assign(n_unsatisfied=ds.n_unsatisfied.where(ds.replica < 3))
     np.testing.assert_array_equal(satisfied_share(missing)["count"], [3] * 5)
     assert satisfied_share(missing).share[2] == pytest.approx(1 / 3)
@@ -524,7 +526,8 @@ def test_the_published_table_and_its_figure(monkeypatch):
     assert network.sum() == 5 and ds.met.values[network].all()
     exact = [str(q).startswith("Cover") for q in ds.quantity.values]
     assert sum(exact) == 5 and ds.met.values[exact].all()
-    assert float(ds.transition_ratio) == pytest.approx(512 / math.sqrt(parameters[1] * parameters[2]))
+    part = 0.5 / 0.875  # of the way in log N from the share 0 to 7/8
+    assert float(ds.transition_ratio) == pytest.approx(512 / parameters[1] ** (1 - part) / parameters[2] ** part)
     for width in (3.4, 6.9):
         panels = FIGURES["geiger-jamming"](ds, width=width).axes
         crosses = [line for axes in panels for line in axes.lines if line.get_marker() == "x"]
