@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .jamming_transition import NETWORK_LABEL, dots, jump_panel, share_panel
+from .jamming_transition import dots, jump_panel, share_panel
 from .nonlinear_parts import arguments, foot, power
 from .published import COLORS, checked, cross, cross_handle, met, published
 from .style import FULL_WIDTH, header, style
@@ -65,8 +65,8 @@ def _networks(axes: Axes, ds: xr.Dataset) -> None:
         axes.axvspan(
             float(ds.transition_ratio_low), float(ds.transition_ratio_high), color="#dddddd", linewidth=0, zorder=0
         )
-    axes.set_ylim(-0.04, 1.22)
+    axes.set_ylim(-0.04, 1.65)  # room for the legend
     axes.set_xlabel("samples per weight, $P / N$ (above: $h$)")
-    axes.set_ylabel(NETWORK_LABEL)
+    axes.set_ylabel("$N_Δ / N$, and share satisfied")
     axes.set_title(f"networks, $P/N^*$ = {place:.2f}", loc="left")
-    axes.legend(loc="center left")
+    axes.legend(loc="upper left")
