@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from ..empirical.gradient_flow import gradient_flow
 from ..empirical.hessian import spectrum_over_training
@@ -62,7 +63,8 @@ def hessian_training(
     settings = {**told, "seed": whole(seed, "seed", minimum=0)}
 
     def compute() -> xr.Dataset:
-        return _computed(**settings, progress=progress)
+        with threadpool_limits(1):  # products this small only lose by several threads
+            return _computed(**settings, progress=progress)
 
     return kept(f"hessian-training-{preset}-{seed}", settings, compute, folder)
 

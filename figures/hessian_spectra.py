@@ -66,7 +66,7 @@ def draw(dataset: xr.Dataset, *, width: float = FULL_WIDTH) -> Figure:
             axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
             axes.set_xlim(0, None)
             tallest = max((float(np.max(line.get_ydata())) for line in axes.lines), default=1.0)
-            axes.set_ylim(0, 1.5 * tallest)  # room for the legend
+            axes.set_ylim(0, (1.5 if wide else 1.9) * tallest)  # room for the legend
             axes.set_xlabel(ROOT)
             axes.set_ylabel(DENSITY)
         clipped, total = lost
