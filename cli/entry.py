@@ -47,3 +47,10 @@ class Entry(NamedTuple):
     content: str | None = None
     kept: bool = False
     presets: tuple[str, ...] = ()
+
+
+def one_thread() -> None:
+    """Let torch use one thread: on networks of these sizes others only get in each other's way."""
+    import torch
+
+    torch.set_num_threads(1)

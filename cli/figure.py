@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ..problem import replicas
 from ..problem.validate import choice, whole
-from .entry import NONLINEAR, SWEEP, TABLE, Entry, Made, Options
+from .entry import NONLINEAR, SWEEP, TABLE, Entry, Made, Options, one_thread
 from .figure_maps import needs_source, ready_map, two_mode_counts
 from .figure_nonlinear import ENTRIES as NONLINEAR_ENTRIES
 from .names import BANDS, checked_file
@@ -180,6 +180,7 @@ def _published(name: str) -> Callable[[Options, Options, Console], Made]:
     def make(problem: Options, options: Options, console: Console) -> Made:
         from ..compare.published import PUBLISHED
 
+        one_thread()
         asked = {**problem, **({"draws": options["draws"]} if "draws" in options else {})}
         with console.status(f"reproducing {name}"):
             return PUBLISHED[name](**asked), {}

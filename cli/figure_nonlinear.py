@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from ..problem.validate import whole
-from .entry import NONLINEAR, TABLE, Entry, Made, Options
+from .entry import NONLINEAR, TABLE, Entry, Made, Options, one_thread
 
 PRESETS = ("small", "seed")
 FOLDER = "out/grids"
@@ -45,6 +45,7 @@ def computed(module: str, function: str, *, long: bool = True) -> Make:
     def make(problem: Options, options: Options, console: Console) -> Made:
         preset = _preset(problem, console, long=long)
         seed = whole(problem.get("seed", 0), "--seed", minimum=0)
+        one_thread()
         compute = getattr(import_module(f"..compare.{module}", __package__), function)
         with shown(f"{function.replace('_', ' ')}, {preset}") as progress:
             return compute(preset, seed=seed, folder=FOLDER, progress=progress), {}
