@@ -150,9 +150,10 @@ def test_tolerances_are_compared_where_both_runs_are_satisfied():
 
 def test_variance_over_training_rows():
     ds = two("samples", [64, 256]).isel(alpha=slice(-1, None))
-    axes = FIGURES["lazy-samples"](ds).axes[0]
+    figure = FIGURES["lazy-samples"](ds)
+    axes = figure.axes[0]
     np.testing.assert_allclose(axes.lines[1].get_ydata() * 16, variance(ds.isel(samples=1, alpha=-1)))
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["$P$ = 64", "$P$ = 256"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["$P$ = 64", "$P$ = 256"]
     assert len(axes.texts) == 2
 
 
