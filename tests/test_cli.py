@@ -235,6 +235,7 @@ def in_a_process(tmp_path, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_divergence_is_status_1_and_says_what_is_stable(tmp_path):
     done = in_a_process(tmp_path, "compare", *SMALL, "--lr", "10")
     assert done.returncode == 1
@@ -242,6 +243,7 @@ def test_divergence_is_status_1_and_says_what_is_stable(tmp_path):
     assert all(line.startswith("twinmodes: warning: ") for line in done.stderr.splitlines())
 
 
+@pytest.mark.slow
 def test_a_saddle_is_warned_of(tmp_path):
     done = in_a_process(tmp_path, "compare", *SMALL, "--u", 0, "--z", 0)
     assert done.returncode == 0, done.stderr

@@ -133,6 +133,7 @@ def test_local_files(tmp_path, form):
     assert sample.X.shape == (6, 3) and sample.settings["data"] == "mnist"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", ["", "cifar-10-batches-bin"])
 def test_cifar_s_binary_files(tmp_path, inner):
     folder = tmp_path / "cifar-10" / inner

@@ -233,6 +233,7 @@ def test_a_narrow_figure_has_readable_words_within_it(plane):
     assert not any(legend.overlaps(axes.title.get_window_extent()) for axes in panels_of(figure))
 
 
+@pytest.mark.slow
 def test_every_panel_can_stand_on_one_page_and_frozen_layers_are_drawn():
     assert len(panels_of(draw(**FIELD, plane="all", grid=4))) == 24
     with warnings.catch_warnings():

@@ -403,6 +403,7 @@ def test_sweeps_are_loaded_when_asked_for_and_say_what_is_missing():
     assert done.stdout.splitlines() == ["sweeps need no_such_package: pip install 'twinmodes[sweep]'", "attribute"]
 
 
+@pytest.mark.slow
 def test_a_scheduler_elsewhere_gives_the_same_bits(tmp_path, whole):
     from distributed import LocalCluster
 
