@@ -15,7 +15,7 @@ from .contents import Plan, blank
 from .coordinates import coordinates
 from .storage import BRANCH, Stored, Written, arrays_of, committed, describe, readable, write_cells
 
-AT_ONCE = 64_000_000  # bytes that are read in one go
+AT_ONCE = 8_000_000  # bytes that are read in one go
 
 
 def heal(repository: icechunk.Repository, path: Path, stored: Stored, plan: Plan) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +43,7 @@ SHARD = 50  # cells that are committed together at least
 OFTEN = 0.5  # seconds between commits at least, unless results take up
 MUCH = 64_000_000  # bytes
 PATIENCE = 30.0  # seconds that a finished cell waits for its shard at most
+M_ARENA_MAX = -8  # of glibc's malloc.h
 MISSING, DONE, FAILED, DIVERGED = range(len(STATUS))
 
 
@@ -121,6 +124,7 @@ def sweep(
         If the store cannot be read or written, or no worker can be had. What was committed is kept.
     """
     refuse_reimport()
+    _share_one_heap()
     told, path = read_grid(grid, seeds=seeds, sides=sides), Path(store)
     count = None if workers is None else whole(workers, "workers", minimum=0)
     say = say if say is not None else lambda line: None
@@ -143,6 +147,13 @@ def sweep(
                 engine = stack.enter_context(dask_workers(count, scheduler, say))
             _run(repository, path, plan, engine, tasks, status, progress)
     return open_sweep(path)
+
+
+def _share_one_heap() -> None:
+    """Let threads share one heap where the C library is glibc: freed memory that lies in many is not used again."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _opened(path: Path, grid: Grid, plan: Plan, extend: bool) -> tuple[icechunk.Repository, Stored, Plan]:
