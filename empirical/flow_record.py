@@ -123,31 +123,31 @@ def assembled(
             continue
         if name == "weight" and flow.keep_weights == "end":
             ends = np.stack([own[-1][name] for own in records]).reshape(*shape, -1)
-            variables["weight_end"] = ((*LEAD[:3], *tail), ends.astype(np.float64), _label(unit, "weights at the end"))
+            variables["weight_end"] = ((*LEAD[:3], *tail), ends.astype(np.float64), label(unit, "weights at the end"))
             continue
-        variables[name] = ((*LEAD, *tail), _padded(records, name, most, shape), _label(unit, text))
+        variables[name] = ((*LEAD, *tail), _padded(records, name, most, shape), label(unit, text))
     if flow.method == "adam":
-        variables["time"][2].update(_label("updates", "number of updates"))
+        variables["time"][2].update(label("updates", "number of updates"))
     taken = _padded(records, "steps_taken", most, shape).astype(np.int64)
-    variables["steps_taken"] = (LEAD, taken, _label("1", "accepted steps up to the record"))
+    variables["steps_taken"] = (LEAD, taken, label("1", "accepted steps up to the record"))
     status = np.array(statuses, dtype=object).reshape(shape).astype(str)
     variables["status"] = (LEAD[:3], status, {"long_name": "how the run ended"})
-    variables["label"] = (("sample",), sample.y, _label("1", "labels of the training samples"))
+    variables["label"] = (("sample",), sample.y, label("1", "labels of the training samples"))
     if sample.y_test is not None:
-        variables["label_test"] = (("test_sample",), sample.y_test, _label("1", "labels of the test samples"))
+        variables["label_test"] = (("test_sample",), sample.y_test, label("1", "labels of the test samples"))
     alpha = np.asarray(alphas, dtype=np.float64)
     coords = {
-        "alpha": ("alpha", alpha, _label("1", "alpha, code convention")),
-        "hidden": ("hidden", np.array([about.hidden]), _label("1", "width of the hidden layers")),
-        "replica": ("replica", np.arange(len(seeds)), _label("1", "replica")),
-        "start_seed": ("replica", np.asarray(seeds, dtype=np.int64), _label("1", "seed of the start")),
-        "step": ("step", np.arange(most, dtype=np.int64), _label("1", "record")),
+        "alpha": ("alpha", alpha, label("1", "alpha, code convention")),
+        "hidden": ("hidden", np.array([about.hidden]), label("1", "width of the hidden layers")),
+        "replica": ("replica", np.arange(len(seeds)), label("1", "replica")),
+        "start_seed": ("replica", np.asarray(seeds, dtype=np.int64), label("1", "seed of the start")),
+        "step": ("step", np.arange(most, dtype=np.int64), label("1", "record")),
         "alpha_article": (
             ("alpha", "hidden"),
             alpha[:, None] / about.article_output,
-            _label("1", "alpha, article convention"),
+            label("1", "alpha, article convention"),
         ),
-        "parameters": ("hidden", np.array([about.parameters]), _label("1", "trained parameters")),
+        "parameters": ("hidden", np.array([about.parameters]), label("1", "trained parameters")),
     }
     settings = {"images": sample.settings, "net": about.settings, "flow": _flow_settings(flow)}
     attrs = {
@@ -167,7 +167,8 @@ def _padded(records: Sequence[Sequence[Record]], name: str, most: int, shape: tu
     return np.stack(rows).reshape(*shape, *rows[0].shape).astype(np.float64)
 
 
-def _label(unit: str, text: str) -> dict[str, str]:
+def label(unit: str, text: str) -> dict[str, str]:
+    """Return the attributes of a variable."""
     return {"units": unit, "long_name": text}
 
 

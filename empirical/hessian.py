@@ -26,6 +26,7 @@ from ..problem.margin_loss import MarginLoss
 from ..problem.mlp_start import MLPStart
 from ..problem.trajectory_mlp import LEAD, check_nonlinear
 from ..problem.validate import choice
+from .flow_record import label
 from .kernel_ntk import checked_weights, kernel_of
 from .losses import curvatures, slopes
 from .mlp import Net, forward, jacobian, network, outputs, pull
@@ -139,10 +140,10 @@ def hessian_spectrum(
         found = _spectra(point, choice(block, "block", BLOCKS), parts)
     size, count = found.shape[1], int((point.outer > 0).sum())
     ds = xr.Dataset(coords={"part": list(parts), "order": np.arange(size)}, attrs={"block": block})
-    ds["eigenvalue"] = (("part", "order"), found, _label("1/weight^2", "eigenvalues of the Hessian"))
-    ds["rank_found"] = ("part", _ranks(found, sample.samples), _label("1", "eigenvalues that exceed rounding"))
-    ds["n_unsatisfied"] = ((), point.unsatisfied, _label("samples", "training samples with Delta > 0"))
-    ds["rank_bound"] = ((), min(size, count), _label("1", "largest rank that H0 can have"))
+    ds["eigenvalue"] = (("part", "order"), found, label("1/weight^2", "eigenvalues of the Hessian"))
+    ds["rank_found"] = ("part", _ranks(found, sample.samples), label("1", "eigenvalues that exceed rounding"))
+    ds["n_unsatisfied"] = ((), point.unsatisfied, label("samples", "training samples with Delta > 0"))
+    ds["rank_bound"] = ((), min(size, count), label("1", "largest rank that H0 can have"))
     return ds
 
 
@@ -319,7 +320,3 @@ def _checked_parts(parts: Sequence[str]) -> tuple[str, ...]:
     if not given or len(set(given)) != len(given):
         raise ValueError(f"parts must name some of {', '.join(PARTS)}, each once, got {given!r}")
     return tuple(choice(part, "parts", PARTS) for part in given)
-
-
-def _label(unit: str, text: str) -> dict[str, str]:
-    return {"units": unit, "long_name": text}

@@ -19,6 +19,7 @@ from ..problem.images import ImageSample
 from ..problem.margin_loss import MarginLoss
 from ..problem.mlp_start import MLPStart
 from ..problem.validate import choice, number, whole
+from .flow_record import label
 from .losses import slopes
 from .mlp import Net, forward, network, pull
 
@@ -167,14 +168,14 @@ def readout_over_training(
             cells[i, j] = _solved(net, start.alpha_code, weights[None], sample, margin, count_above)
     ds = xr.Dataset(
         coords={
-            "seed": ("seed", np.array(seeds, dtype=np.int64), _label("1", "seed of the start")),
-            "step": ("step", np.array(steps, dtype=np.int64), _label("updates", "training steps of all weights")),
+            "seed": ("seed", np.array(seeds, dtype=np.int64), label("1", "seed of the start")),
+            "step": ("step", np.array(steps, dtype=np.int64), label("updates", "training steps of all weights")),
             "order": np.arange(net.shapes[-1][1]),
-            "parameters": ((), net.size, _label("1", "trained parameters N")),
-            "hidden": ((), start.hidden, _label("1", "width h")),
-            "hidden_layers": ((), start.hidden_layers, _label("1", "hidden layers L")),
-            "inputs": ((), sample.dim, _label("1", "inputs d")),
-            "samples": ((), sample.samples, _label("samples", "training samples P")),
+            "parameters": ((), net.size, label("1", "trained parameters N")),
+            "hidden": ((), start.hidden, label("1", "width h")),
+            "hidden_layers": ((), start.hidden_layers, label("1", "hidden layers L")),
+            "inputs": ((), sample.dim, label("1", "inputs d")),
+            "samples": ((), sample.samples, label("samples", "training samples P")),
         },
         attrs={
             "counted": f"Delta > {count_above:g}",
@@ -190,7 +191,7 @@ def readout_over_training(
     for name in cells[0, 0]:
         values = np.array([[cells[i, j][name] for j in range(len(steps))] for i in range(len(seeds))])
         dims = ("seed", "step", *(("order",) if values.ndim == 3 else ()))
-        ds[name] = (dims, values.astype(np.float64), _label(*RECORDED[name]))
+        ds[name] = (dims, values.astype(np.float64), label(*RECORDED[name]))
     return ds
 
 
@@ -272,7 +273,3 @@ def _solved(
         found["loss_test"] = np.mean(np.maximum(margin - ahead, 0.0) ** 2) / 2
         found["error_test"] = np.mean(ahead <= 0)
     return found
-
-
-def _label(unit: str, text: str) -> dict[str, str]:
-    return {"units": unit, "long_name": text}
